@@ -123,14 +123,17 @@ fn measure(what: &str, own_host: bool, bad: impl Fn(usize, usize) -> bool) {
                 pipeline.tick(at(round));
                 let effects = pipeline.effects();
                 if written {
-                    let open = effects.watches.iter().filter_map(|subject| pipeline.incident(subject).cloned());
+                    let open = effects.alert_states.iter().filter_map(|subject| pipeline.incident(subject).cloned());
                     bytes += open
                         .chain(effects.over.iter().cloned())
                         .map(|incident| serde_json::to_string(&incident).expect("plain data").len())
                         .sum::<usize>();
-                    bytes +=
-                        effects.watches.iter().map(|subject| pipeline.watch(subject).to_string().len()).sum::<usize>();
-                    let memory = pipeline.memory();
+                    bytes += effects
+                        .alert_states
+                        .iter()
+                        .map(|subject| pipeline.watch(subject).to_string().len())
+                        .sum::<usize>();
+                    let memory = pipeline.take_changes();
                     bytes +=
                         memory.iter().filter_map(|(_, body)| body.as_ref()).map(|b| b.to_string().len()).sum::<usize>();
                 }

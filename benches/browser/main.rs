@@ -82,7 +82,10 @@ impl Variant {
     async fn settle(&mut self, shop: i32) -> Result<Cpu, String> {
         match &mut self.tool {
             Tool::Wachta(agent) => agent.settle().await,
-            Tool::Peer(peer) => peer.settle().await?,
+            Tool::Peer(peer) => {
+                peer.settle().await?;
+                processes::end_adopted();
+            }
         }
         // What is read below costs this program something as well.
         let ours = processes::own_cpu(shop);

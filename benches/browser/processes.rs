@@ -69,6 +69,22 @@ pub fn children(names: &[&str]) -> HashSet<i32> {
     mine.filter(|one| names.contains(&one.name.as_str())).map(|one| one.pid).collect()
 }
 
+/// Returns the lease in the environment of a process: the name of the folder of the agent that started it.
+pub fn lease(pid: i32) -> Option<String> {
+    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let entry = environment.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(b"WACHTA_LEASE="))?;
+    Some(String::from_utf8_lossy(entry).into_owned())
+}
+
+/// Ends the browsers that a peer has left behind, as Selenium does when it ends the driver first: adopted processes
+/// that are no driver and no program of a peer.
+pub fn end_adopted() {
+    let adopted = all().into_iter().filter(|one| one.parent == me() && !one.zombie && one.name.starts_with("chrom"));
+    for one in adopted.filter(|one| one.name != "chromedriver") {
+        let _ = nix::sys::signal::kill(Pid::from_raw(one.pid), nix::sys::signal::Signal::SIGKILL);
+    }
+}
+
 /// The processes of these trees, roots included.
 pub fn trees(roots: &HashSet<i32>) -> Vec<Process> {
     let mut left = all();

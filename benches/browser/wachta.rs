@@ -20,6 +20,7 @@ pub struct Agent {
     tools: Tools,
     browsers: Browsers,
     warm: bool,
+    folder: PathBuf,
     driver: &'static str,
 }
 
@@ -49,7 +50,7 @@ impl Agent {
             location: "here".into(),
         };
         let driver = if engine == Engine::Chromium { DRIVERS[0] } else { DRIVERS[1] };
-        Self { tools, browsers, warm, driver }
+        Self { tools, browsers, warm, folder: folder.to_owned(), driver }
     }
 
     /// Runs a scenario once and returns with its outcome.
@@ -64,13 +65,12 @@ impl Agent {
 
     /// Runs it and returns the memory of its processes just before the last of its `steps` ends.
     pub async fn weigh(&self, scenario: &Arc<Scenario>) -> Result<(f64, f64), String> {
-        let others = if self.warm { HashSet::new() } else { processes::children(&DRIVERS) };
-        let (driver, steps) = (self.driver, scenario.steps.len());
+        let (driver, folder, steps) = (self.driver, self.folder.clone(), scenario.steps.len());
         let found: Arc<Mutex<(usize, f64)>> = Arc::default();
         let (into, ended) = (Arc::clone(&found), wachta_ended(steps));
         let progress: Progress = Arc::new(move |stage| {
             if ended(&stage) {
-                let roots = processes::children(&[driver]).difference(&others).copied().collect();
+                let roots = drivers(driver, &folder);
                 *into.lock().expect("nobody panics") = (steps, processes::pss(&processes::trees(&roots)));
             }
         });
@@ -90,7 +90,7 @@ impl Agent {
     /// The drivers that are there between runs.
     pub fn roots(&self) -> HashSet<i32> {
         // Of a fresh browser nothing is left between runs; what is there is of the warm one.
-        if self.warm { processes::children(&[self.driver]) } else { HashSet::new() }
+        if self.warm { drivers(self.driver, &self.folder) } else { HashSet::new() }
     }
 
     /// Ends its browsers.
@@ -106,4 +106,10 @@ fn wachta_ended(steps: usize) -> impl Fn(&wachta::run::Stage<'_>) -> bool {
         matches!(stage, wachta::run::Stage::Ended(_))
             && seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1 == steps
     }
+}
+
+/// Returns the drivers of the agent with this folder: the other agents of the benchmark have warm sessions as well.
+fn drivers(name: &str, folder: &Path) -> HashSet<i32> {
+    let is_own = |pid: &i32| processes::lease(*pid).is_some_and(|lease| folder.join(lease).exists());
+    processes::children(&[name]).into_iter().filter(is_own).collect()
 }

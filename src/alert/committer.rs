@@ -24,8 +24,8 @@ use crate::notify::Alerting;
 use crate::outcome::{Outcome, RunId};
 use crate::scenario::ScenarioId;
 use crate::store::{
-    AttemptChange, Batch, Delivery, Health, History as _, Identity, Incidents as _, Intent, MemoChange, Outbox as _,
-    StoreError, Tallies, WriteBuffer,
+    AttemptChange, Batch, DeliveryStatus, Health, History as _, Identity, Incidents as _, Outbox as _, PlannedRun,
+    ReceiverStateChange, SlotCountQuery, StoreError, WriteBuffer,
 };
 
 /// Maximum number of queued messages, enough for some minutes of a large agent.
@@ -64,7 +64,7 @@ impl Metrics {
 }
 
 enum Message {
-    Plan(Intent, oneshot::Sender<()>),
+    Plan(PlannedRun, oneshot::Sender<()>),
     Withdraw(RunId),
     Outcome(Arc<Outcome>, oneshot::Sender<()>),
     Scenarios(Scenarios, Idle),
@@ -87,7 +87,7 @@ pub struct CommitterHandle {
 
 impl CommitterHandle {
     /// Adds a planned run. The receiver is notified once it is stored.
-    pub fn plan(&self, intent: Intent) -> oneshot::Receiver<()> {
+    pub fn plan(&self, intent: PlannedRun) -> oneshot::Receiver<()> {
         let (done, heard) = oneshot::channel();
         self.push(Message::Plan(intent, done));
         heard
@@ -204,22 +204,25 @@ fn left_out(error: &StoreError) {
 async fn restore(
     pipeline: &mut Pipeline,
     store: &WriteBuffer,
-    memory: Vec<(String, serde_json::Value)>,
+    alerting_entries: Vec<(String, serde_json::Value)>,
 ) -> Result<Changes, StoreError> {
     let mut restored = HashSet::new();
-    for (subject, body) in store.watches().await? {
+    for (subject, body) in store.alert_states().await? {
         match pipeline.restore(vec![(subject.clone(), body)], Vec::new()) {
             Ok(()) => drop(restored.insert(subject)),
             Err(error) => left_out(&StoreError::refused(error)),
         }
     }
-    for row in memory {
+    for row in alerting_entries {
         pipeline.restore(Vec::new(), vec![row]).map_err(StoreError::refused).unwrap_or_else(|error| left_out(&error));
     }
     let open: Vec<_> = store.incidents(u32::MAX).await?.into_iter().filter(Incident::is_open).collect();
     for incident in &open {
         if !restored.contains(&incident.subject) {
-            tracing::warn!(incident = incident.dedup_key(), "alerting state is lost: continuing from the open incident");
+            tracing::warn!(
+                incident = incident.dedup_key(),
+                "alerting state is lost: continuing from the open incident"
+            );
             pipeline.adopt(incident.clone());
         }
     }
@@ -240,7 +243,7 @@ impl Committer {
         let (sender, queue) = mpsc::channel(QUEUE);
         let intake = CommitterHandle { queue: sender, dropped: metrics.dropped.clone() };
         let mut pipeline = Pipeline::new(location);
-        let memory = store.memory().await?;
+        let memory = store.alerting_entries().await?;
         let (left, memory): (Vec<_>, Vec<_>) = memory.into_iter().partition(|(key, _)| key.starts_with(REQUESTS));
         let left = left.into_iter().filter_map(|row| requests(&[row]).inspect_err(left_out).ok()).flatten().collect();
         let changes = restore(&mut pipeline, &store, memory).await?;
@@ -369,9 +372,9 @@ impl Committer {
                 Ok(_) => tracing::info!("executed deferred command: {asked}"),
                 Err(problem) => tracing::warn!("cannot execute deferred command: {asked}: {problem}"),
             }
-            batch.memory.push((key, None));
+            batch.alerting_entries.push((key, None));
         }
-        if !batch.memory.is_empty() {
+        if !batch.alerting_entries.is_empty() {
             self.write(batch).await;
         }
     }
@@ -382,9 +385,9 @@ impl Committer {
         let Some((scenario, spans)) = self.pipeline.unread(Utc::now()) else { return };
         let mut history = Vec::new();
         for span in spans {
-            let asked = Tallies { scenario: scenario.as_str(), since: span.since, slot: span.slot };
-            match self.store.tallies(&asked).await {
-                Ok(tallies) => history.push((span.window, tallies)),
+            let asked = SlotCountQuery { scenario: scenario.as_str(), since: span.since, slot: span.slot };
+            match self.store.slot_counts(&asked).await {
+                Ok(slot_counts) => history.push((span.window, slot_counts)),
                 Err(error) => {
                     tracing::error!(%error, %scenario, "cannot read the runs of an error budget; retrying");
                     tokio::time::sleep(RETRY_INTERVAL).await;
@@ -422,7 +425,11 @@ impl Committer {
                 Message::Scenarios(scenarios, idle) => self.pipeline.scenarios(scenarios, &idle, now),
                 Message::Alerting(alerting, addresses, heard) => {
                     for (old, new) in self.pipeline.receivers(addresses) {
-                        tracing::info!(old, new, "receiver renamed: its queued notifications and open incidents are kept");
+                        tracing::info!(
+                            old,
+                            new,
+                            "receiver renamed: its queued notifications and open incidents are kept"
+                        );
                         self.move_deliveries(&old, &new, &mut batch, now).await;
                     }
                     self.pipeline.alerting(alerting);
@@ -462,9 +469,9 @@ impl Committer {
 
     /// Moves the queued notifications and the receiver state of a renamed receiver to its new name.
     async fn move_deliveries(&self, old: &str, new: &str, batch: &mut Batch, now: DateTime<Utc>) {
-        let queued = self.store.owed(old, u32::MAX).await.unwrap_or_default();
+        let queued = self.store.queued(old, u32::MAX).await.unwrap_or_default();
         for notification in queued {
-            let end = Delivery::Failed(format!("its receiver was renamed; queued for `{new}`"));
+            let end = DeliveryStatus::Failed(format!("its receiver was renamed; queued for `{new}`"));
             batch.attempts.push((notification.id.clone(), AttemptChange::Finished(end), now));
             let repeat = notification.repeat;
             let notification = readdressed(notification, old, new);
@@ -474,8 +481,12 @@ impl Committer {
             batch.notifications.push(notification);
         }
         for (key, memo) in self.store.memos(old).await.unwrap_or_default() {
-            let change =
-                |receiver: &str, memo| MemoChange { receiver: receiver.to_owned(), key: key.clone(), memo, at: now };
+            let change = |receiver: &str, memo| ReceiverStateChange {
+                receiver: receiver.to_owned(),
+                key: key.clone(),
+                memo,
+                at: now,
+            };
             batch.memos.extend([change(old, None), change(new, Some(memo.clone()))]);
         }
     }
@@ -485,8 +496,10 @@ impl Committer {
         let effects = self.pipeline.effects();
         let watch = |subject: Subject| (subject.clone(), self.pipeline.watch(&subject));
         batch.incidents = effects.over;
-        batch.incidents.extend(effects.watches.iter().filter_map(|subject| self.pipeline.incident(subject).cloned()));
-        batch.watches = effects.watches.into_iter().map(watch).collect();
+        batch
+            .incidents
+            .extend(effects.alert_states.iter().filter_map(|subject| self.pipeline.incident(subject).cloned()));
+        batch.alert_states = effects.alert_states.into_iter().map(watch).collect();
         if let Some(recorder) = &self.recorder {
             let now = Utc::now();
             let pipeline = &self.pipeline;
@@ -496,7 +509,7 @@ impl Committer {
                 .flat_map(|incident| self.changes.of(incident, &pipeline.cause_of(incident).key, now));
             batch.changes = changes.map(recorder).collect();
         }
-        batch.memory.extend(self.pipeline.memory());
+        batch.alerting_entries.extend(self.pipeline.take_changes());
         batch.decisions = effects.decisions;
         batch.notifications.extend(effects.notifications);
         for notification in &mut batch.notifications {

@@ -62,7 +62,11 @@ fn why_is_it_in_the_notification_of_another() {
 fn why_is_it_quiet_although_it_comes_and_goes() {
     let run = played("after: 1, recover_after: 1", &[AT_ONCE], "60s shop FPFPFPFF");
     answered(&run, "shop", "5:00 shop flapping: is flapping: 5 changes in 4m");
-    answered(&run, "shop", "6:00 shop flapping: resolved again; no notifications until it is stable, at 08:10:00 at the earliest");
+    answered(
+        &run,
+        "shop",
+        "6:00 shop flapping: resolved again; no notifications until it is stable, at 08:10:00 at the earliest",
+    );
     answered(&run, "shop", "flapping: stable again: failing");
 }
 
@@ -103,6 +107,10 @@ fn why_is_it_only_in_the_digest() {
     run.alerting.receivers = vec![Receiver { name: "a".into(), limit: Some(1), ..Receiver::default() }];
     run.load(at(0));
     run.play("60s shop F\n2m blog F", "2h");
-    answered(&run, "blog", "2:00 blog rate_limited: opened: a reached its limit of 1 notifications per hour; included in its digest at 09:01:00");
+    answered(
+        &run,
+        "blog",
+        "2:00 blog rate_limited: opened: a reached its limit of 1 notifications per hour; included in its digest at 09:01:00",
+    );
     answered(&run, "blog", "61:00 blog queued: in the digest, as blog:1 for a");
 }

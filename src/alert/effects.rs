@@ -12,7 +12,7 @@ use crate::scenario::ScenarioId;
 pub struct Effects {
     /// Subjects whose alert state changed, possibly with their open incident. The state itself is read from the
     /// pipeline only when it is written, because an alert storm changes the same state many times.
-    pub watches: BTreeSet<Subject>,
+    pub alert_states: BTreeSet<Subject>,
     /// Resolved incidents.
     pub over: Vec<Incident>,
     /// Receivers that were notified of open incidents in addition to those of the route.

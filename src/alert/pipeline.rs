@@ -65,7 +65,7 @@ pub struct Pipeline {
     location: String,
     scenarios: Scenarios,
     alerting: Arc<Alerting>,
-    watches: HashMap<Subject, AlertState>,
+    alert_states: HashMap<Subject, AlertState>,
     agent: AgentAlertState,
     /// Alert states of this agent under former names of its location: a store belongs to one agent.
     former: HashMap<Subject, AgentAlertState>,
@@ -192,7 +192,7 @@ impl Pipeline {
             location: location.to_owned(),
             scenarios: Arc::default(),
             alerting: Arc::default(),
-            watches: HashMap::new(),
+            alert_states: HashMap::new(),
             agent: AgentAlertState::default(),
             former: HashMap::new(),
             known_location: None,
@@ -213,8 +213,8 @@ impl Pipeline {
     }
 
     /// Restores the stored state. The error names the entry that cannot be read.
-    pub fn restore(&mut self, watches: Vec<(Subject, Json)>, memory: Vec<(String, Json)>) -> Result<(), String> {
-        for (subject, body) in watches {
+    pub fn restore(&mut self, alert_states: Vec<(Subject, Json)>, memory: Vec<(String, Json)>) -> Result<(), String> {
+        for (subject, body) in alert_states {
             let unread = |e: serde_json::Error| format!("cannot read the alerting state of {subject}: {e}");
             if subject == Subject::agent(&self.location) {
                 self.agent = serde_json::from_value(body).map_err(unread)?;
@@ -222,7 +222,7 @@ impl Pipeline {
             } else if subject.slo_of().is_some() {
                 let watch: SloAlertState = serde_json::from_value(body).map_err(unread)?;
                 self.count(None, watch.open.as_ref().map(|open| open.severity));
-                self.budgets.watches.insert(subject, watch);
+                self.budgets.alert_states.insert(subject, watch);
             } else if subject.is_agent() {
                 let watch: AgentAlertState = serde_json::from_value(body).map_err(unread)?;
                 self.count(None, watch.open.as_ref().map(|open| open.severity));
@@ -231,7 +231,7 @@ impl Pipeline {
                 let watch: AlertState = serde_json::from_value(body).map_err(unread)?;
                 self.count(None, watch.open.as_ref().map(|open| open.severity));
                 self.timers.extend(watch.flapping.steady_at().map(|at| (at, subject.clone())));
-                self.watches.insert(subject, watch);
+                self.alert_states.insert(subject, watch);
             }
         }
         for (key, body) in memory {
@@ -304,14 +304,14 @@ impl Pipeline {
     pub fn outcome(&mut self, outcome: &Outcome, now: DateTime<Utc>) {
         let Some(scenario) = self.scenarios.get(&outcome.scenario).cloned() else { return };
         let subject = Subject::from(&outcome.scenario);
-        let watch = self.watches.entry(subject.clone()).or_default();
+        let watch = self.alert_states.entry(subject.clone()).or_default();
         let before = watch.open.as_ref().map(|open| open.severity);
         let judgement = watch.advance(&scenario, outcome, self.alerting.quorum);
         let (unknown_in_a_row, after) = (watch.unknown, watch.open.as_ref().map(|open| open.severity));
         if before != after {
             self.count(before, after);
         }
-        self.effects.watches.insert(subject.clone());
+        self.effects.alert_states.insert(subject.clone());
         let is_new = judgement.is_some();
         if let Some(judgement) = judgement {
             let why = judgement.decision.reason;
@@ -343,7 +343,7 @@ impl Pipeline {
             let before = self.agent.open.as_ref().map(|open| open.severity);
             let judgement = self.agent.advance(outcome, unknown_in_a_row, self.scenarios.len());
             self.count(before, self.agent.open.as_ref().map(|open| open.severity));
-            self.effects.watches.insert(Subject::agent(&self.location));
+            self.effects.alert_states.insert(Subject::agent(&self.location));
             if let Some(judgement) = judgement {
                 self.take(judgement, None, now);
             }
@@ -363,7 +363,8 @@ impl Pipeline {
         }
         // Digests go first: their notifications have waited longest.
         self.limits.tick(now, &mut self.effects);
-        let (find, alerting, mutes) = (find(&self.watches, &self.budgets, &self.agent), &self.alerting, &self.mutes);
+        let (find, alerting, mutes) =
+            (find(&self.alert_states, &self.budgets, &self.agent), &self.alerting, &self.mutes);
         let muted = |incident: &Incident| mute::muted(alerting, mutes, incident, now);
         self.groups.tick(now, find, muted, &mut self.effects);
         self.limit(now);
@@ -375,7 +376,8 @@ impl Pipeline {
             return;
         }
         self.tick(now);
-        let (find, alerting, mutes) = (find(&self.watches, &self.budgets, &self.agent), &self.alerting, &self.mutes);
+        let (find, alerting, mutes) =
+            (find(&self.alert_states, &self.budgets, &self.agent), &self.alerting, &self.mutes);
         let muted = |incident: &Incident| mute::muted(alerting, mutes, incident, now);
         self.groups.flush_pending(now, find, muted, &mut self.effects);
         self.limit(now);
@@ -402,16 +404,16 @@ impl Pipeline {
         } else if subject.is_agent() {
             serde_json::to_value(&self.agent)
         } else if subject.slo_of().is_some() {
-            serde_json::to_value(self.budgets.watches.get(subject))
+            serde_json::to_value(self.budgets.alert_states.get(subject))
         } else {
-            serde_json::to_value(self.watches.get(subject))
+            serde_json::to_value(self.alert_states.get(subject))
         };
         watch.expect("plain data becomes JSON")
     }
 
     /// Returns the open incident of a subject.
     pub fn incident(&self, subject: &Subject) -> Option<&Incident> {
-        find(&self.watches, &self.budgets, &self.agent)(subject)
+        find(&self.alert_states, &self.budgets, &self.agent)(subject)
     }
 
     /// Returns the latest failure fingerprint of an incident.
@@ -424,7 +426,7 @@ impl Pipeline {
 
     /// Takes the other alerting entries that changed since the last call, to be stored. `None` stands for an entry to
     /// delete.
-    pub fn memory(&mut self) -> Vec<(String, Option<Json>)> {
+    pub fn take_changes(&mut self) -> Vec<(String, Option<Json>)> {
         let mut memory = self.groups.take_touched();
         memory.extend(self.limits.take_touched());
         for key in std::mem::take(&mut self.touched) {
@@ -538,7 +540,12 @@ impl Pipeline {
             return;
         }
         if self.release(subject).is_some() {
-            self.effects.decide(subject, DecisionReason::ResolvedEarly, "resolved while suppressed; no notification was sent", now);
+            self.effects.decide(
+                subject,
+                DecisionReason::ResolvedEarly,
+                "resolved while suppressed; no notification was sent",
+                now,
+            );
         } else {
             self.groups.resolve(subject, Some(incident), now, &mut self.effects);
         }
@@ -547,7 +554,7 @@ impl Pipeline {
     /// Runs the flapping stage for an incident that opened or resolved.
     fn change(&mut self, incident: &Incident, scenario: &Scenario, now: DateTime<Utc>) -> FlapDecision {
         let subject = &incident.subject;
-        let Some(watch) = self.watches.get_mut(subject) else { return FlapDecision::Notify(None) };
+        let Some(watch) = self.alert_states.get_mut(subject) else { return FlapDecision::Notify(None) };
         let was_on = watch.flapping.is_on();
         let cycle = flapping::cycle(&scenario.alert, scenario.schedule.shortest_gap(now));
         let begins = watch.flapping.change(incident.is_open(), cycle, now);
@@ -602,7 +609,7 @@ impl Pipeline {
                     detail,
                 });
             }
-            let looked_at = self.watches.get(&parent).and_then(|watch| watch.looked_at);
+            let looked_at = self.alert_states.get(&parent).and_then(|watch| watch.looked_at);
             if looked_at < Some(began) {
                 unseen.push(id);
             }
@@ -644,7 +651,7 @@ impl Pipeline {
 
     /// Returns a description of a parent's failure, or `None` if the parent does not fail.
     fn is_down(&self, id: &ScenarioId) -> Option<String> {
-        let watch = self.watches.get(&Subject::from(id))?;
+        let watch = self.alert_states.get(&Subject::from(id))?;
         let down = self.scenarios.get(id).is_some_and(|scenario| watch.is_down(&scenario.alert));
         down.then(|| match &watch.open {
             Some(open) => format!("is failing as {}", open.dedup_key()),
@@ -760,11 +767,11 @@ impl Pipeline {
             }
             return;
         }
-        if let Some(watch) = self.watches.get_mut(subject)
+        if let Some(watch) = self.alert_states.get_mut(subject)
             && watch.flapping.settle(now)
         {
             let open = watch.open.is_some();
-            self.effects.watches.insert(subject.clone());
+            self.effects.alert_states.insert(subject.clone());
             let state = if open { "failing" } else { "well" };
             self.effects.decide(subject, DecisionReason::Flapping, format!("stable again: {state}"), now);
             if open {
@@ -783,9 +790,9 @@ impl Pipeline {
         if subject.is_agent() {
             self.agent.open.as_mut().filter(|open| open.subject == *subject)
         } else if subject.slo_of().is_some() {
-            self.budgets.watches.get_mut(subject).and_then(|watch| watch.open.as_mut())
+            self.budgets.alert_states.get_mut(subject).and_then(|watch| watch.open.as_mut())
         } else {
-            self.watches.get_mut(subject).and_then(|watch| watch.open.as_mut())
+            self.alert_states.get_mut(subject).and_then(|watch| watch.open.as_mut())
         }
     }
 
@@ -797,7 +804,7 @@ impl Pipeline {
                 open.receivers.push(receiver.clone());
             }
         }
-        self.effects.watches.insert(incident.subject.clone());
+        self.effects.alert_states.insert(incident.subject.clone());
     }
 
     /// Updates the receivers beyond the routes and the acknowledgements of open incidents.
@@ -810,7 +817,7 @@ impl Pipeline {
         for (subject, who) in std::mem::take(&mut self.effects.acknowledged) {
             if let Some(open) = self.incident_mut(&subject) {
                 open.acknowledged = who;
-                self.effects.watches.insert(subject);
+                self.effects.alert_states.insert(subject);
             }
         }
     }
@@ -835,7 +842,7 @@ enum FlapDecision {
 
 /// Returns a function that finds the open incident of a subject.
 fn find<'a>(
-    watches: &'a HashMap<Subject, AlertState>,
+    alert_states: &'a HashMap<Subject, AlertState>,
     budgets: &'a slo::Budgets,
     agent: &'a AgentAlertState,
 ) -> impl Fn(&Subject) -> Option<&'a Incident> {
@@ -845,7 +852,7 @@ fn find<'a>(
         } else if subject.slo_of().is_some() {
             budgets.open(subject)
         } else {
-            watches.get(subject).and_then(|watch| watch.open.as_ref())
+            alert_states.get(subject).and_then(|watch| watch.open.as_ref())
         }
     }
 }

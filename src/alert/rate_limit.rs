@@ -145,7 +145,9 @@ impl RateLimiter {
         if let Some(at) = budget.room_at(limit, severity, now) {
             effects.suppress(suppressed::RATE_LIMITED, 1);
             let (event, at) = (notification.event.as_str(), at.format("%T"));
-            let detail = format!("{event}: {receiver} reached its limit of {limit} notifications per hour; included in its digest at {at}");
+            let detail = format!(
+                "{event}: {receiver} reached its limit of {limit} notifications per hour; included in its digest at {at}"
+            );
             effects.decide(&notification.incident.subject, DecisionReason::RateLimited, detail, now);
             let told = kept.as_ref().map_or(notification.event != Event::Opened, |kept| kept.told);
             let since = kept.map_or(now, |kept| kept.since);

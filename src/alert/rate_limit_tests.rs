@@ -86,7 +86,8 @@ fn what_is_louder_always_passes() {
         ]),
     );
     // A suppressed incident with a raised severity is notified as opened.
-    let opened = "4:00 a opened r1:1 critical (severity raised from warning to critical; changed from budget to status)";
+    let opened =
+        "4:00 a opened r1:1 critical (severity raised from warning to critical; changed from budget to status)";
     check(&mixed, "1m s1 F\n2m s2 F\n3m r1 D\n4m r1 F", &with(&[opened]));
 }
 

@@ -19,7 +19,7 @@ use crate::incident::{Event, Incident, Notification, Subject};
 use crate::notify::Alerting;
 use crate::outcome::Outcome;
 use crate::scenario::{Scenario, ScenarioId, Severity};
-use crate::store::Tally;
+use crate::store::SlotCount;
 
 /// Minimum time between the start of the replay and the start of the range, because rate limits and flapping depend on
 /// hours of history.
@@ -130,7 +130,7 @@ impl Replay {
     }
 
     /// Adds the history of a scenario before the start, by the position of the window.
-    pub fn read(&mut self, scenario: &ScenarioId, history: &[(usize, Vec<Tally>)]) {
+    pub fn read(&mut self, scenario: &ScenarioId, history: &[(usize, Vec<SlotCount>)]) {
         self.pipeline.read(scenario, history);
     }
 
@@ -179,7 +179,7 @@ impl Replay {
     fn take(&mut self) {
         let effects = self.pipeline.effects();
         // Nothing is stored during a replay; the pipeline keeps its own state.
-        drop(self.pipeline.memory());
+        drop(self.pipeline.take_changes());
         if self.now < self.since {
             return;
         }

@@ -14,7 +14,7 @@ use crate::names::suppressed;
 use crate::notify::{Alerting, Receiver};
 use crate::outcome::Outcome;
 use crate::scenario::load;
-use crate::store::Tally;
+use crate::store::SlotCount;
 
 /// Returns the outcomes of a timeline, in the order of their ends.
 fn outcomes(lines: &str) -> Vec<Outcome> {
@@ -56,7 +56,7 @@ impl<'a> With<'a> {
         let from = begin(since, None, scenarios.values().map(|scenario| &**scenario));
         let mut replay = Replay::new("here", (Arc::new(self.alerting), Arc::new(scenarios)), self.mutes, (from, since));
         while let Some((scenario, spans)) = replay.unread() {
-            let history: Vec<(usize, Vec<Tally>)> = spans.iter().map(|span| (span.window, Vec::new())).collect();
+            let history: Vec<(usize, Vec<SlotCount>)> = spans.iter().map(|span| (span.window, Vec::new())).collect();
             replay.read(&scenario, &history);
         }
         for outcome in outcomes {

@@ -164,8 +164,11 @@ impl SloAlertState {
         open.resolved_at = Some(outcome.ended_at);
         open.resolved_by = Some(outcome.run);
         let budget = burn.budget(slo);
-        let detail =
-            format!("burn rate is back to normal; {} of the error budget of {} is used", share(budget.used()), window(slo));
+        let detail = format!(
+            "burn rate is back to normal; {} of the error budget of {} is used",
+            share(budget.used()),
+            window(slo)
+        );
         open.message = Some(Masked::own_words(detail.clone()));
         self.over = (open.severity == Severity::Critical).then_some(Over { at: outcome.ended_at, failed: 0 });
         self.until = None;

@@ -15,7 +15,7 @@ use crate::incident::Subject;
 use crate::notify::{Alerting, Receiver};
 use crate::outcome::{Outcome, Verdict};
 use crate::scenario::load;
-use crate::store::Tally;
+use crate::store::SlotCount;
 
 /// Minutes of good runs at the start: three days, so that all windows are full.
 const WELL: i64 = 4320;
@@ -29,7 +29,7 @@ struct Play {
     alert: String,
     minute: i64,
     outcomes: Vec<Outcome>,
-    watches: BTreeMap<Subject, serde_json::Value>,
+    alert_states: BTreeMap<Subject, serde_json::Value>,
     memory: BTreeMap<String, serde_json::Value>,
     told: Vec<String>,
     messages: Vec<String>,
@@ -50,7 +50,7 @@ impl Play {
             alert: alert.trim().to_owned(),
             minute: 0,
             outcomes: Vec::new(),
-            watches: BTreeMap::new(),
+            alert_states: BTreeMap::new(),
             memory: BTreeMap::new(),
             told: Vec::new(),
             messages: Vec::new(),
@@ -84,11 +84,11 @@ impl Play {
         while let Some((id, spans)) = self.pipeline.unread(now) {
             let mut history = Vec::new();
             for span in spans {
-                let mut slots = BTreeMap::<i64, Tally>::new();
+                let mut slots = BTreeMap::<i64, SlotCount>::new();
                 let within = self.outcomes.iter().rev().take_while(|outcome| outcome.ended_at >= span.since);
                 for outcome in within.filter(|outcome| outcome.verdict.is_conclusive()) {
                     let slot = outcome.ended_at.timestamp().div_euclid(span.slot);
-                    let tally = slots.entry(slot).or_insert(Tally { slot, runs: 0, failed: 0 });
+                    let tally = slots.entry(slot).or_insert(SlotCount { slot, runs: 0, failed: 0 });
                     tally.runs += 1;
                     tally.failed += u64::from(outcome.verdict == Verdict::Failed);
                 }
@@ -109,10 +109,10 @@ impl Play {
             self.messages.push(notification.incident.message.clone().unwrap_or_default().into_inner());
         }
         self.remaining = effects.budgets.values().next().copied().or(self.remaining);
-        for subject in effects.watches {
-            self.watches.insert(subject.clone(), self.pipeline.watch(&subject));
+        for subject in effects.alert_states {
+            self.alert_states.insert(subject.clone(), self.pipeline.watch(&subject));
         }
-        for (key, body) in self.pipeline.memory() {
+        for (key, body) in self.pipeline.take_changes() {
             match body {
                 Some(body) => self.memory.insert(key, body),
                 None => self.memory.remove(&key),
@@ -121,8 +121,8 @@ impl Play {
         if self.restarts {
             let open = self.pipeline.open().clone();
             self.pipeline = Pipeline::new("here");
-            let (watches, memory) = (self.watches.clone().into_iter(), self.memory.clone().into_iter());
-            self.pipeline.restore(watches.collect(), memory.collect()).expect("reads back");
+            let (alert_states, memory) = (self.alert_states.clone().into_iter(), self.memory.clone().into_iter());
+            self.pipeline.restore(alert_states.collect(), memory.collect()).expect("reads back");
             self.load(now);
             assert_eq!(*self.pipeline.open(), open, "open incidents are counted");
         }

@@ -91,7 +91,7 @@ pub(super) struct Run {
     pub(super) pipeline: Pipeline,
     restarts: bool,
     location: String,
-    watches: BTreeMap<Subject, serde_json::Value>,
+    alert_states: BTreeMap<Subject, serde_json::Value>,
     pub(super) memory: BTreeMap<String, serde_json::Value>,
     pub(super) alerting: Alerting,
     pub(super) checks: String,
@@ -115,7 +115,7 @@ impl Run {
             pipeline: Pipeline::new("here"),
             restarts,
             location: "here".to_owned(),
-            watches: BTreeMap::new(),
+            alert_states: BTreeMap::new(),
             memory: BTreeMap::new(),
             alerting: alerting(routes),
             checks: checks.to_owned(),
@@ -159,10 +159,10 @@ impl Run {
             *self.suppressed.entry(reason).or_default() += count;
         }
         self.looked.extend(effects.look.iter().map(|id| format!("{} {id}", clock(now - self.set_by))));
-        for subject in effects.watches {
-            self.watches.insert(subject.clone(), self.pipeline.watch(&subject));
+        for subject in effects.alert_states {
+            self.alert_states.insert(subject.clone(), self.pipeline.watch(&subject));
         }
-        for (key, body) in self.pipeline.memory() {
+        for (key, body) in self.pipeline.take_changes() {
             match body {
                 Some(body) => self.memory.insert(key, body),
                 None => self.memory.remove(&key),
@@ -178,8 +178,8 @@ impl Run {
     /// Restarts from the stored state.
     pub(super) fn restart(&mut self, now: DateTime<Utc>) {
         self.pipeline = Pipeline::new(&self.location);
-        let (watches, memory) = (self.watches.clone().into_iter(), self.memory.clone().into_iter());
-        self.pipeline.restore(watches.collect(), memory.collect()).expect("reads back");
+        let (alert_states, memory) = (self.alert_states.clone().into_iter(), self.memory.clone().into_iter());
+        self.pipeline.restore(alert_states.collect(), memory.collect()).expect("reads back");
         assert_eq!(self.pipeline.restored(now), None, "nothing that happened lies in the future: {:#?}", self.pipeline);
         self.load(now);
     }
@@ -187,8 +187,8 @@ impl Run {
     /// Restarts with a clock that was set back.
     pub(super) fn restart_at(&mut self, now: DateTime<Utc>) {
         self.pipeline = Pipeline::new(&self.location);
-        let (watches, memory) = (self.watches.clone().into_iter(), self.memory.clone().into_iter());
-        self.pipeline.restore(watches.collect(), memory.collect()).expect("reads back");
+        let (alert_states, memory) = (self.alert_states.clone().into_iter(), self.memory.clone().into_iter());
+        self.pipeline.restore(alert_states.collect(), memory.collect()).expect("reads back");
         self.pipeline.restored(now).expect("what happened lies in the future");
         self.load(now);
     }
@@ -802,7 +802,8 @@ fn who_takes_it_over_is_not_reminded() {
     muted(policy, &[("2m", ack("shop:1"))], "1m shop F | 3m shop T", "5h", changed);
     let mut run = Run::new(&checks("shop", policy), &[AT_ONCE], false);
     assert!(
-        run.ask("1m", ack("shop:1")).is_err_and(|problem| problem.starts_with("no open incident with the key `shop:1`"))
+        run.ask("1m", ack("shop:1"))
+            .is_err_and(|problem| problem.starts_with("no open incident with the key `shop:1`"))
     );
 }
 

@@ -117,17 +117,13 @@ const ALLOW: &[Key] = &[
 const WEB: &[Key] = &[
     key("listen", Shape::Text, "ADDRESS:PORT to listen on (default: 127.0.0.1:9815)"),
     key("external_url", Shape::Text, "base URL of links in notifications"),
+    key("hosts", TEXTS, "additional host names of the agent, besides its addresses and the host of external_url"),
     key(
-        "hosts",
-        TEXTS,
-        "additional host names of the agent, besides its addresses and the host of external_url",
+        "config_file",
+        Shape::Text,
+        "file with TLS settings and users, in the format of Prometheus exporters; relative to this file",
     ),
-    key("config_file", Shape::Text, "file with TLS settings and users, in the format of Prometheus exporters; relative to this file"),
-    key(
-        "insecure",
-        Shape::Bool,
-        "true: other machines may reach the agent without authentication",
-    ),
+    key("insecure", Shape::Bool, "true: other machines may reach the agent without authentication"),
     key("beat_token", receivers::SECRET, "token required by /beat, as Authorization: Bearer or ?token="),
 ];
 const BROWSER: &[Key] = &[
@@ -148,12 +144,20 @@ const BROWSER: &[Key] = &[
 ];
 const BROWSER_TRUST: &[Key] = &[key("ca", Shape::Text, "PEM file with additional root certificates")];
 const EVIDENCE: &[Key] = &[
-    key("max_size", Shape::Text, "maximum size of all evidence, like 500MB or 2GB; the oldest is deleted first (default: 1GB)"),
+    key(
+        "max_size",
+        Shape::Text,
+        "maximum size of all evidence, like 500MB or 2GB; the oldest is deleted first (default: 1GB)",
+    ),
     key("keep", Shape::Duration, "maximum age, at most 30d (default: 30d)"),
 ];
 const PROBE: &[Key] = &[
     key("modules", Shape::Text, "path of a blackbox.yml, relative to this file"),
-    key("targets", TEXTS, "allowed targets, like https://*.example.com/* (default: any, if the agent listens on loopback only)"),
+    key(
+        "targets",
+        TEXTS,
+        "allowed targets, like https://*.example.com/* (default: any, if the agent listens on loopback only)",
+    ),
     key("max_probes", Shape::Count, "maximum number of concurrent probes (default: 200)"),
 ];
 const ALERTING: &[Key] = &[
@@ -162,12 +166,12 @@ const ALERTING: &[Key] = &[
     key("templates", Shape::Keys(&[receivers::TEMPLATES]), "templates of all receivers without their own"),
     key("quorum", Shape::Count, "number of locations that must agree (default: a majority of those that report)"),
     key("maintenance", Shape::List(&Shape::Keys(&[pipeline::MAINTENANCE])), "maintenance windows"),
+    key("escalate", pipeline::ESCALATE, "escalation of unacknowledged incidents, for routes without their own"),
     key(
-        "escalate",
-        pipeline::ESCALATE,
-        "escalation of unacknowledged incidents, for routes without their own",
+        "dead_mans_switch",
+        Shape::Keys(&[pipeline::ALIVE]),
+        "URL to call while the agent is healthy (dead man's switch)",
     ),
-    key("dead_mans_switch", Shape::Keys(&[pipeline::ALIVE]), "URL to call while the agent is healthy (dead man's switch)"),
 ];
 const ROUTE: &[Key] = &[
     key("match", pipeline::MATCH, "tags, or severity, scenario, name, location, kind, host, and their values"),
@@ -311,10 +315,13 @@ fn web_config(r: &mut Reader, node: &Node) -> web::Config {
     config.beat_token = fields.get("beat_token").and_then(|node| receivers::secret(r, node, "`beat_token`"));
     if config.must_ask() && fields.get("config_file").is_none() {
         let span = fields.get("listen").map_or(node.span, |node| node.span);
-        let message = "other machines could reach this agent without a password: anyone could silence, acknowledge and reload";
+        let message =
+            "other machines could reach this agent without a password: anyone could silence, acknowledge and reload";
         let found = Diagnostic::error(&r.source, span, message);
         let found = found.label("set `config_file` to a file with TLS and users");
-        r.report(found.note("help: or write `insecure: true` beside it, if only trusted machines can reach that address"));
+        r.report(
+            found.note("help: or write `insecure: true` beside it, if only trusted machines can reach that address"),
+        );
     }
     config
 }
@@ -487,7 +494,11 @@ fn alerting_config(r: &mut Reader, node: &Node, linked: bool) -> notify::Alertin
 fn quorum(r: &mut Reader, node: &Node) -> Option<u32> {
     let quorum = r.count(node, "`quorum`")?;
     if quorum > 1 {
-        r.warn(node.span, "`quorum` above 1 has no effect with a single location", "counts as 1 until other locations report");
+        r.warn(
+            node.span,
+            "`quorum` above 1 has no effect with a single location",
+            "counts as 1 until other locations report",
+        );
     }
     Some(quorum)
 }
@@ -731,7 +742,8 @@ alerting:
             let problems: Vec<_> = found.iter().map(|found| found.message.as_str()).collect();
             assert_eq!((problems.as_slice(), config.is_some()), (expected, expected.is_empty()), "{web}");
         };
-        let open = "other machines could reach this agent without a password: anyone could silence, acknowledge and reload";
+        let open =
+            "other machines could reach this agent without a password: anyone could silence, acknowledge and reload";
         for loopback in ["127.0.0.1:9815", "127.9.9.9:9815", "'[::1]:9815'"] {
             check(&format!("{{listen: {loopback}}}"), &[]);
         }

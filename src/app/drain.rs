@@ -80,7 +80,12 @@ async fn within<T>(limit: Duration, what: &str, end: impl Future<Output = T>) {
 impl super::Parts {
     /// Waits until no notifications are queued.
     async fn delivered(&self) {
-        while self.store.creditors().await.is_ok_and(|creditors| !creditors.is_empty()) {
+        while self
+            .store
+            .receivers_with_queued()
+            .await
+            .is_ok_and(|receivers_with_queued| !receivers_with_queued.is_empty())
+        {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

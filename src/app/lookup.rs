@@ -79,7 +79,8 @@ impl Lookup for Environment {
         if let Some(allow) = &self.allow
             && !allow.env.iter().any(|pattern| glob(pattern, name))
         {
-            let text = format!("the variable `{name}` is not allowed; add it to `allow.env` in the agent configuration");
+            let text =
+                format!("the variable `{name}` is not allowed; add it to `allow.env` in the agent configuration");
             return Err(LookupError::NotAllowed(text));
         }
         match std::env::var(name) {
@@ -149,7 +150,9 @@ impl Lookup for Environment {
 
 fn not_allowed(path: &Path) -> LookupError {
     let shown = path.display();
-    LookupError::NotAllowed(format!("the file `{shown}` is not allowed; add it to `allow.files` in the agent configuration"))
+    LookupError::NotAllowed(format!(
+        "the file `{shown}` is not allowed; add it to `allow.files` in the agent configuration"
+    ))
 }
 
 /// Returns whether a name matches a pattern in which `*` stands for any characters.

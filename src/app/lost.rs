@@ -9,7 +9,7 @@ use crate::alert::CommitterHandle;
 use crate::names::Reason;
 use crate::outcome::{Outcome, Verdict};
 use crate::secret::Masked;
-use crate::store::{Intent, Runs as _, StoreError};
+use crate::store::{PlannedRun, Runs as _, StoreError};
 
 impl Parts {
     /// Closes the planned runs whose due time has passed as `unknown (lost)`. Returns those with a due time in the
@@ -19,7 +19,7 @@ impl Parts {
         let mut resumed = Resumed::new();
         let mut closing = Vec::new();
         let mut closed = BTreeMap::new();
-        for intent in self.store.open_intents(&self.location).await? {
+        for intent in self.store.open_planned_runs(&self.location).await? {
             if intent.due_at > now {
                 resumed.insert((intent.scenario, intent.due_at), intent.run);
             } else {
@@ -39,7 +39,7 @@ impl Parts {
     }
 }
 
-fn lost(intent: Intent, ended_at: DateTime<Utc>) -> Outcome {
+fn lost(intent: PlannedRun, ended_at: DateTime<Utc>) -> Outcome {
     Outcome {
         run: intent.run,
         seq: 0,

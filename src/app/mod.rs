@@ -47,7 +47,7 @@ use crate::sink::prometheus::Prometheus;
 use crate::sink::zabbix::api::{self, Api};
 use crate::sink::{self, Sinks};
 use crate::store::evidence::EvidenceFolder;
-use crate::store::{self, History as _, Incidents as _, Intent, Opener, Runs as _, Store, StoreError, WriteBuffer};
+use crate::store::{self, History as _, Incidents as _, Opener, PlannedRun, Runs as _, Store, StoreError, WriteBuffer};
 use crate::tasks::Tasks;
 use crate::web::{self, Overview, ReloadReport};
 use crate::wire::{self, ClosedPort, Dialer, Reach, Resolver};
@@ -184,7 +184,7 @@ struct Parts {
     limits: crate::wire::limits::Limits,
     /// Closes the agent's own port to checks as long as the agent listens.
     _own_port: ClosedPort,
-    beats: run::check::Beats,
+    beats: run::check::CheckIns,
     tokens: run::Tokens,
     line: run::Line,
     /// Configuration of the outbound heartbeat.
@@ -307,7 +307,7 @@ impl App {
             None => Arc::new(lookup::Environment::allowed(config.allow.clone())),
         };
         let history: Arc<dyn crate::store::History> = Arc::new(store.clone());
-        let heard: Arc<dyn crate::store::Beats> = Arc::new(store.clone());
+        let heard: Arc<dyn crate::store::CheckIns> = Arc::new(store.clone());
         let tls = wire::tls::Trusted::system();
         let limits = crate::wire::limits::Limits::default();
         let own_port = dialer.reach().closed().close(address.port(), "the agent's web server");
@@ -330,7 +330,7 @@ impl App {
             dialer: dialer.clone(),
             limits: limits.clone(),
             _own_port: own_port,
-            beats: run::check::Beats::new(heard, clock.awake_since()),
+            beats: run::check::CheckIns::new(heard, clock.awake_since()),
             probes: Arc::clone(&probes),
             tokens: run::Tokens::default(),
             line: run::Line::new(dialer.clone()),
@@ -632,7 +632,7 @@ impl Parts {
         };
         let (location, to_plan) = (self.location.clone(), intake.clone());
         let plan = move |due: &Due| {
-            to_plan.plan(Intent {
+            to_plan.plan(PlannedRun {
                 run: due.run,
                 scenario: due.scenario.id.value.clone(),
                 name: due.scenario.name.clone(),

@@ -28,7 +28,7 @@ use crate::web::{self, Overview, ReloadReport, ReloadRequest};
 
 /// Warning about browsers without a sandbox.
 pub(super) const NO_SANDBOX: &str = "The agent runs as root, where Chromium has no sandbox: a page that breaks out of \
-     Chromium is root on this machine. Run the agent as a user of its own.";
+     Chromium is root on this machine. Run the agent as a dedicated user.";
 
 /// Maximum time to read the agent configuration.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
@@ -321,7 +321,8 @@ pub(super) async fn web_security(readers: &Readers, web: &web::Config, setup_fil
         }
         // The server was opened to others at the start of the agent, and stays so until the next start.
         let source = Source::new(setup_file.map(|file| file.display().to_string()).unwrap_or_default(), "");
-        let message = "`web.config_file` was removed while other machines can reach this agent: the previous one stays in effect";
+        let message =
+            "`web.config_file` was removed while other machines can reach this agent: the previous one stays in effect";
         return web::Loaded::refused(Diagnostic::error(&source, Span::default(), message));
     };
     let base = setup_file.and_then(Path::parent).unwrap_or(Path::new(""));

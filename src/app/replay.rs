@@ -14,7 +14,7 @@ use crate::names::MUTES;
 use crate::notify::Alerting;
 use crate::outcome::Outcome;
 use crate::scenario::ScenarioId;
-use crate::store::{Archive, Incidents, Page, StoreError, Tallies};
+use crate::store::{Archive, Incidents, SlotCountQuery, StoreError, TimeRange};
 
 /// Number of rows read at once.
 const PAGE: u32 = 500;
@@ -58,9 +58,9 @@ pub async fn replay(
     progress: impl Fn(f64),
 ) -> Result<Report, StoreError> {
     let Asked { location, alerting, scenarios, since, until } = asked;
-    let begin = begin(since, store.open_at(since).await?, scenarios.values().map(|scenario| &**scenario));
+    let begin = begin(since, store.earliest_open_at(since).await?, scenarios.values().map(|scenario| &**scenario));
     let mut mutes = Vec::new();
-    for (key, body) in store.memory().await? {
+    for (key, body) in store.alerting_entries().await? {
         if key.starts_with(MUTES) {
             let mute: Mute = serde_json::from_value(body)
                 .map_err(|e| StoreError::refused(format!("cannot read the alerting entry {key}: {e}")))?;
@@ -72,16 +72,16 @@ pub async fn replay(
     while let Some((scenario, spans)) = replay.unread() {
         let mut history = Vec::new();
         for span in spans {
-            let asked = Tallies { scenario: scenario.as_str(), since: span.since, slot: span.slot };
-            history.push((span.window, store.tallies_before(&asked, begin).await?));
+            let asked = SlotCountQuery { scenario: scenario.as_str(), since: span.since, slot: span.slot };
+            history.push((span.window, store.slot_counts_before(&asked, begin).await?));
         }
         replay.read(&scenario, &history);
     }
 
-    let (page, all) = (Page { since: begin, until, limit: PAGE }, (until - begin).as_seconds_f64());
+    let (page, all) = (TimeRange { since: begin, until, limit: PAGE }, (until - begin).as_seconds_f64());
     let (mut last, mut first): (Option<Outcome>, _) = (None, None);
     loop {
-        let read = store.ended(&page, last.as_ref()).await?;
+        let read = store.outcomes_between(&page, last.as_ref()).await?;
         let Some(end) = read.last().cloned() else { break };
         progress((end.ended_at - begin).as_seconds_f64() / all);
         first = first.or(read.first().map(|outcome| outcome.ended_at));
@@ -94,7 +94,7 @@ pub async fn replay(
 
     let (mut then, mut at, mut not_sent) = (Vec::new(), 0, (0, 0));
     loop {
-        let read = store.told(&Page { since, ..page }, at).await?;
+        let read = store.notifications_between(&TimeRange { since, ..page }, at).await?;
         let Some((end, _)) = read.last() else { break };
         at = *end;
         for (_, kept) in &read {

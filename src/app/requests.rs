@@ -61,7 +61,9 @@ pub(super) async fn take_feedback(
         let request = match action {
             OperatorAction::Acknowledge => alert::Request::Acknowledge { key, author, length: None },
             OperatorAction::Unacknowledge { of } => alert::Request::Unacknowledge { key, author, of: Some(of) },
-            OperatorAction::Resolve => alert::Request::ResolveGroup { key, author, reason: "resolved in the receiver".into() },
+            OperatorAction::Resolve => {
+                alert::Request::ResolveGroup { key, author, reason: "resolved in the receiver".into() }
+            }
         };
         // The task of the receiver may have ended in the meantime.
         let _ = answer.send(intake.request(request).await);
@@ -144,7 +146,7 @@ async fn write(store: &Sqlite, request: alert::Request) -> Result<String, String
         }
         alert::Request::Expire { id } => {
             let key = format!("{MUTES}{id}");
-            if !store.memory().await.map_err(told)?.iter().any(|(known, _)| *known == key) {
+            if !store.alerting_entries().await.map_err(told)?.iter().any(|(known, _)| *known == key) {
                 return Err(format!("no silence or maintenance with the id `{id}`"));
             }
         }
@@ -153,11 +155,11 @@ async fn write(store: &Sqlite, request: alert::Request) -> Result<String, String
     // The order of the keys is the order of the commands.
     let key = format!("{REQUESTS}{}", Uuid::now_v7());
     let body = serde_json::to_value(&request).expect("plain data becomes JSON");
-    store.commit(&Batch { memory: vec![(key, Some(body))], ..Batch::default() }).await.map_err(told)?;
+    store.commit(&Batch { alerting_entries: vec![(key, Some(body))], ..Batch::default() }).await.map_err(told)?;
     Ok(request.to_string())
 }
 
 /// Returns the deferred commands of a store, in order.
 pub async fn left(store: &impl Incidents) -> Result<Vec<alert::Request>, StoreError> {
-    alert::requests(&store.memory().await?).map(|left| left.into_iter().map(|(_, request)| request).collect())
+    alert::requests(&store.alerting_entries().await?).map(|left| left.into_iter().map(|(_, request)| request).collect())
 }

@@ -158,7 +158,7 @@ mod tests {
 
     use super::*;
     use crate::alert::{self, Committer};
-    use crate::store::{self, Batch, Beat, SqliteFile};
+    use crate::store::{self, Batch, CheckIn, SqliteFile};
 
     #[tokio::test]
     async fn what_has_not_moved_for_ten_seconds_is_named() {
@@ -173,7 +173,7 @@ mod tests {
         let (pulse, mut beating) = mpsc::channel(1);
         let watchdog = Watchdog::new(&registry, intake, pulse, store.clone(), Vec::new).unwrap();
         tokio::time::pause();
-        store.accept(Batch { check_ins: vec![("job".into(), Beat::Started, Utc::now())], ..Batch::default() }).await;
+        store.accept(Batch { check_ins: vec![("job".into(), CheckIn::Started, Utc::now())], ..Batch::default() }).await;
 
         let mut asked = Asked::default();
         let (begun, work) = (Instant::now(), watchdog.work());

@@ -72,7 +72,11 @@ impl Reading<'_> {
                 self.refuse_keys(&fields, &["credentials_ref"]);
                 let kind = self.text(fields.get("type"), "`type`").unwrap_or_else(|| "Bearer".into());
                 if kind.trim().eq_ignore_ascii_case("basic") {
-                    self.r.fail_with(entry.key_span, "`authorization` cannot have the type basic", "write `basic_auth`");
+                    self.r.fail_with(
+                        entry.key_span,
+                        "`authorization` cannot have the type basic",
+                        "write `basic_auth`",
+                    );
                 }
                 let credentials = self.hidden(&fields, "credentials", "credentials_file");
                 Some(Authorization::Token { kind, credentials })

@@ -130,7 +130,9 @@ async fn attempt(probe: &mut Probe<'_>, grpc: &Grpc, host: &str, address: Socket
         let said = HeaderName::from_static("grpc-message");
         let trailers = answer.trailers.as_ref().unwrap_or(&answer.head.headers);
         let said = trailers.get(said).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-        probe.log.error("The server rejected the request", &[("code", &status), ("message", &said.unwrap_or_default())]);
+        probe
+            .log
+            .error("The server rejected the request", &[("code", &status), ("message", &said.unwrap_or_default())]);
         return Err(status);
     }
     let state = state(&body).ok_or(INTERNAL)?;

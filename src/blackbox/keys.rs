@@ -123,8 +123,11 @@ pub(super) const TLS: &[Key] = &[
     key("max_version", "TLS12 or TLS13"),
 ];
 
-pub(super) const DIALOGUE: &[Key] =
-    &[key("query_response", "dialogue of sent and expected data"), key("tls", "whether to use TLS from the start"), key("tls_config", "TLS")];
+pub(super) const DIALOGUE: &[Key] = &[
+    key("query_response", "dialogue of sent and expected data"),
+    key("tls", "whether to use TLS from the start"),
+    key("tls_config", "TLS"),
+];
 
 pub(super) const TURN: &[Key] = &[
     key("expect", "regular expression that a line must match"),
@@ -163,11 +166,8 @@ pub(super) const ICMP: &[Key] = &[
     key("ttl", "hop limit (default: 64)"),
 ];
 
-pub(super) const GRPC: &[Key] = &[
-    key("service", "service whose health is checked"),
-    key("tls", "whether to use TLS"),
-    key("tls_config", "TLS"),
-];
+pub(super) const GRPC: &[Key] =
+    &[key("service", "service whose health is checked"), key("tls", "whether to use TLS"), key("tls_config", "TLS")];
 
 pub(super) const WEBSOCKET: &[Key] = &[
     key("http_config", "authentication and TLS"),

@@ -56,7 +56,7 @@ impl Pattern {
             return Ok(Self { scheme, host: Host::Network(address, length), port: None });
         }
         if !matches!(path, "" | "/" | "/*") {
-            return Err("a path cannot be asked for: end it with /*".into());
+            return Err("a path is not supported: end it with /*".into());
         }
         let (host, port) = split_port(authority).ok_or("the port must be a number")?;
         if host.is_empty() {

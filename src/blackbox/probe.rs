@@ -87,7 +87,7 @@ impl Probe<'_> {
             Ok(found) => found.addresses.first().copied(),
             Err(failure) => return Err(self.stop("Resolution with IP protocol failed", &[("err", &failure.message)])),
         };
-        let Some(address) = address else { return Err(self.stop("Resolution gave no address", &[])) };
+        let Some(address) = address else { return Err(self.stop("Resolution returned no address", &[])) };
         self.log.info("Resolved target address", &[("target", &target.host), ("ip", &address)]);
         self.samples.set(metric::IP_PROTOCOL, if address.is_ipv4() { 4.0 } else { 6.0 });
         self.samples.set(metric::IP_ADDR_HASH, f64::from(hash(address)));

@@ -336,7 +336,7 @@ fn dns(reading: &mut Reading<'_>, node: Option<&Node>, fields: &Fields<'_>) -> D
     let tcp = reading.word(fields.get("transport_protocol"), "transport", &["udp", "tcp"]) == Some("tcp");
     let over_tls = reading.boolean(fields.get("dns_over_tls"), "`dns_over_tls`", false);
     if let Some(entry) = fields.entry("dns_over_tls").filter(|_| over_tls && !tcp) {
-        reading.r.fail_with(entry.key_span, "`dns_over_tls` goes over TCP", "write `transport_protocol: tcp`");
+        reading.r.fail_with(entry.key_span, "`dns_over_tls` requires TCP", "write `transport_protocol: tcp`");
     }
     let mut valid_rcodes = Vec::new();
     for item in reading.list(fields.get("valid_rcodes"), "`valid_rcodes`") {

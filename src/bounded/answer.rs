@@ -65,9 +65,7 @@ pub fn certificate_problem(problem: &rustls::CertificateError) -> String {
         E::UnknownIssuer => "its issuer is not trusted".into(),
         E::NotValidForName | E::NotValidForNameContext { .. } => "it is for another name".into(),
         E::Revoked => "it was revoked".into(),
-        E::BadSignature => {
-            "it is not signed by the trusted CA: the trusted CA of the same name has another key".into()
-        }
+        E::BadSignature => "it is not signed by the trusted CA: the trusted CA of the same name has another key".into(),
         E::BadEncoding => "it cannot be read".into(),
         E::InvalidPurpose | E::InvalidPurposeContext { .. } => "it is not for a server".into(),
         other => other.to_string(),

@@ -12,11 +12,7 @@ use crate::secret::{SHORTEST, Secret};
 /// Form of a credential in the agent configuration.
 pub const SECRET: Shape = Shape::Either(&[Shape::Text, Shape::Keys(&[FROM])]);
 const FROM: &[Key] = &[
-    Key {
-        name: "file",
-        shape: Some(Shape::Text),
-        doc: "file, relative to this one; a trailing line end is ignored",
-    },
+    Key { name: "file", shape: Some(Shape::Text), doc: "file, relative to this one; a trailing line end is ignored" },
     Key { name: "env", shape: Some(Shape::Text), doc: "environment variable of the agent" },
 ];
 

@@ -85,8 +85,7 @@ impl Page {
         let wanted = values.url(url).map_err(|failure| failure.at(url.span))?;
         if let Some(kept) = self.browsers.kept_ports(&wanted) {
             let text = format!(
-                "`{wanted}` cannot be opened: ports {kept} are kept for the drivers of browsers, where no page may go; \
-                 serve the page at another port, or start the agent again, which then keeps others"
+                "`{wanted}` cannot be opened: ports {kept} are reserved for browser drivers; serve the page at another port, or restart the agent, which then reserves others"
             );
             return Err(Failure::new(Reason::Configuration, text).at(url.span));
         }

@@ -314,11 +314,7 @@ impl Browsers {
         }
         let since = Instant::now();
         let _waiting = self.0.metrics.wait("memory");
-        tracing::info!(
-            needed,
-            free = processes::free_memory(),
-            "run waiting: not enough memory for a browser"
-        );
+        tracing::info!(needed, free = processes::free_memory(), "run waiting: not enough memory for a browser");
         loop {
             // Unused browsers are ended first.
             if !self.make_room().await {

@@ -75,7 +75,7 @@ impl Driver {
     ) -> Result<Self, Failure> {
         let kind = engine::kind(engine);
         let program = kind.find()?;
-        let none_left = || Failure::new(Reason::Resources, "no port is left for the driver of a browser");
+        let none_left = || Failure::new(Reason::Resources, "no free port for a browser driver");
         let ports: Vec<Port> = (0..kind.ports).map(|_| block.take().ok_or_else(none_left)).collect::<Result<_, _>>()?;
         let (arguments, path) = kind.arguments(&ports, &uuid::Uuid::now_v7().simple().to_string());
         let mut child = Command::new(&program)

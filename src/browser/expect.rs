@@ -312,8 +312,7 @@ fn held(filled: &Filled, seen: &Seen, what: &str) -> Result<(), Failure> {
     if filled.holds(seen) {
         return Ok(());
     }
-    Err(Failure::new(Reason::Assertion, format!("{what} does not match"))
-        .compared(filled.show(), seen.show()))
+    Err(Failure::new(Reason::Assertion, format!("{what} does not match")).compared(filled.show(), seen.show()))
 }
 
 fn source(save: &PageSave, query: &Query, answer: &Answer) -> Result<Seen, Failure> {
@@ -340,10 +339,8 @@ fn source(save: &PageSave, query: &Query, answer: &Answer) -> Result<Seen, Failu
 /// Returns the part of a value to save: the whole value if the matcher holds, or the first group of `matches` if it has
 /// one.
 fn part(seen: &Seen, matcher: Option<&Filled>, name: &str) -> Result<String, Failure> {
-    let missing = || {
-        Failure::new(Reason::Assertion, format!("nothing to save as `{name}`"))
-            .compared("a value", seen.show())
-    };
+    let missing =
+        || Failure::new(Reason::Assertion, format!("nothing to save as `{name}`")).compared("a value", seen.show());
     let text = match seen {
         Seen::One(Json::String(text)) => text.clone(),
         Seen::One(other) => other.to_string(),

@@ -184,7 +184,8 @@ impl Page {
                     None => Seen::text(text).show(),
                 };
                 let seen = stands.map_or("another text".to_owned(), |stands| Seen::text(stands).show());
-                let hint = if becomes.is_some() { "" } else { "; if the page changes it, set the result with `becomes`" };
+                let hint =
+                    if becomes.is_some() { "" } else { "; if the page changes it, set the result with `becomes`" };
                 let message = format!("{} does not hold what was typed", query.shown);
                 let failure = Failure::new(Reason::Assertion, message).compared(wanted, format!("{seen}{hint}"));
                 return Err(query.placed(failure));

@@ -104,10 +104,9 @@ impl Sent {
         let mut expected: Vec<String> = self.method.iter().cloned().collect();
         expected.extend(self.url.as_ref().map(|url| format!("to {}", url.show())));
         expected.push(
-            self.status.as_ref().map_or_else(
-                || "a status below 400".into(),
-                |status| format!("status {}", status.show()),
-            ),
+            self.status
+                .as_ref()
+                .map_or_else(|| "a status below 400".into(), |status| format!("status {}", status.show())),
         );
         let (message, seen) = if seen.is_empty() {
             ("no such request was sent", "none".to_owned())

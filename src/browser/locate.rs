@@ -204,8 +204,7 @@ impl Query {
         let (words, shown, answer) = (Words(&self.masker), &self.shown, &answer.0);
         let visible = answer["visible"].as_u64().unwrap_or(0);
         if let Some(elements) = answer["slow"].as_u64() {
-            let text =
-                format!("the page has {elements} elements, too many to search within the timeout of the step");
+            let text = format!("the page has {elements} elements, too many to search within the timeout of the step");
             return Failure::new(Reason::Timeout, text).compared(
                 shown.as_str(),
                 "fewer elements: limit the search with `within`, or use `id`, `test_id` or `css`",

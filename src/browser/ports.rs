@@ -65,7 +65,7 @@ impl PortBlock {
         let free = (block.first..block.first + block.size)
             .find(|port| !used.contains(port) && TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())?;
         used.insert(free);
-        Some(Port { block: Arc::clone(block), closed: block.closed.close(free, "the driver of a browser") })
+        Some(Port { block: Arc::clone(block), closed: block.closed.close(free, "a browser driver") })
     }
 
     /// Returns a pattern of Chromium's host rules that matches `HOST:PORT` for every port in the block; `?` stands for

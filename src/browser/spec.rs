@@ -167,7 +167,7 @@ impl Spec {
             move |error: BidiError| match error {
                 BidiError::Refused(..) => Failure::new(
                     Reason::Configuration,
-                    format!("{} does not take `browser.{key}`: {error}", session.engine),
+                    format!("{} does not support `browser.{key}`: {error}", session.engine),
                 ),
                 error => Failure::new(Reason::Browser, error.to_string()),
             }

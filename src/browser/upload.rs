@@ -107,9 +107,10 @@ impl Page {
             let archive = base64::engine::general_purpose::STANDARD.encode(zip(name, bytes));
             let answer = self.call(Command::post("se/file", json!({"file": archive})), PROMPT).await;
             let answer = answer.map_err(|trouble| match trouble {
-                Trouble::Other(text) => {
-                    Failure::new(Reason::Driver, format!("the WebDriver endpoint does not accept files for uploads: {text}"))
-                }
+                Trouble::Other(text) => Failure::new(
+                    Reason::Driver,
+                    format!("the WebDriver endpoint does not accept files for uploads: {text}"),
+                ),
                 trouble => trouble.failure(),
             })?;
             return answer.as_str().map(ToOwned::to_owned).ok_or_else(|| {
@@ -119,9 +120,8 @@ impl Page {
         self.uploads += 1;
         let folder = folder.join("upload").join(self.uploads.to_string());
         let file = folder.join(name);
-        let failed = |error: std::io::Error| {
-            Failure::new(Reason::Resources, format!("cannot store a file for upload: {error}"))
-        };
+        let failed =
+            |error: std::io::Error| Failure::new(Reason::Resources, format!("cannot store a file for upload: {error}"));
         tokio::fs::create_dir_all(&folder).await.map_err(failed)?;
         tokio::fs::write(&file, bytes).await.map_err(failed)?;
         let file = tokio::fs::canonicalize(&file).await.map_err(failed)?;

@@ -57,9 +57,10 @@ impl From<CmdError> for Trouble {
     fn from(error: CmdError) -> Self {
         match error {
             CmdError::Standard(error) => standard(&error.error, &error.message),
-            CmdError::NotJson(text) => {
-                Self::Gone(Reason::Driver, format!("unexpected response of the WebDriver endpoint: {}", cut(&text, 200)))
-            }
+            CmdError::NotJson(text) => Self::Gone(
+                Reason::Driver,
+                format!("unexpected response of the WebDriver endpoint: {}", cut(&text, 200)),
+            ),
             // An error of ChromeDriver that is not defined by W3C.
             CmdError::NotW3C(value) if value.to_string().contains("tab crashed") => {
                 Self::Crash("the driver reported \"tab crashed\"".into())
@@ -68,7 +69,9 @@ impl From<CmdError> for Trouble {
                 Reason::Driver,
                 format!("unexpected response of the WebDriver endpoint: {}", cut(&value.to_string(), 200)),
             ),
-            error => Self::Gone(Reason::Driver, format!("lost the connection to the WebDriver endpoint: {}", root(&error))),
+            error => {
+                Self::Gone(Reason::Driver, format!("lost the connection to the WebDriver endpoint: {}", root(&error)))
+            }
         }
     }
 }

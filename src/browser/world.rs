@@ -97,7 +97,9 @@ pub(super) fn result(answer: &Json) -> Called {
     }
     let parts = &answer["result"]["value"];
     let Some(text) = parts[0]["value"].as_str() else { return Called::NotInstalled };
-    let Ok(value) = serde_json::from_str(text) else { return Called::Threw(format!("unexpected result of a script: {text}")) };
+    let Ok(value) = serde_json::from_str(text) else {
+        return Called::Threw(format!("unexpected result of a script: {text}"));
+    };
     Called::Result(fill(value, &parts[1]["value"], &parts[2]["value"]))
 }
 

@@ -179,9 +179,7 @@ pub(super) async fn alerts(args: AlertsArgs) -> u8 {
                 "dry_run": dry_run,
             });
             match &agent.store {
-                Some(_) if dry_run => {
-                    Err("a preview needs a running agent; leave out --store".into())
-                }
+                Some(_) if dry_run => Err("a preview needs a running agent; leave out --store".into()),
                 Some(store) => left(store, silence_asked(body)).await,
                 None => {
                     let sent = agent.send(reqwest::Method::POST, path::API_SILENCES, Some(&body)).await;

@@ -9,7 +9,7 @@ use crate::app::{config, resolve, web_client, web_tls, zabbix_api};
 use crate::incident::Event;
 use crate::names::exit;
 use crate::notify::{LOG, Links, Receiver, Tools, Trial, trial};
-use crate::store::Delivery;
+use crate::store::DeliveryStatus;
 use crate::store::evidence::EvidenceFolder;
 
 /// Arguments of `wachta alerts test`.
@@ -28,7 +28,7 @@ pub(super) async fn test(args: &TestArgs) -> u8 {
     match tried(args).await {
         Ok(trials) => {
             let mut out = std::io::stdout().lock();
-            let taken = trials.iter().all(|trial| trial.delivery == Delivery::Sent);
+            let taken = trials.iter().all(|trial| trial.delivery == DeliveryStatus::Delivered);
             for trial in &trials {
                 // The reader of the output may be gone.
                 let _ = writeln!(out, "{}", line(&args.receiver, trial));
@@ -49,10 +49,10 @@ fn line(receiver: &str, trial: &Trial) -> String {
         _ => "the test",
     };
     match &trial.delivery {
-        Delivery::Sent => format!("{receiver} accepted {event}: {}", trial.said),
-        Delivery::Refused(problem) => format!("{receiver} did not accept {event}, but may later: {problem}"),
-        Delivery::Unsure(problem) => format!("{receiver} may have accepted {event}: {problem}"),
-        Delivery::Failed(problem) => format!("{receiver} rejected {event}: {problem}"),
+        DeliveryStatus::Delivered => format!("{receiver} accepted {event}: {}", trial.said),
+        DeliveryStatus::Retryable(problem) => format!("{receiver} did not accept {event}, but may later: {problem}"),
+        DeliveryStatus::Uncertain(problem) => format!("{receiver} may have accepted {event}: {problem}"),
+        DeliveryStatus::Failed(problem) => format!("{receiver} rejected {event}: {problem}"),
     }
 }
 

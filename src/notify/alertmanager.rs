@@ -16,7 +16,7 @@ use super::exchange::exchange;
 use super::message::{Message, Wording};
 use super::{Notifier, Tried};
 use crate::incident::{Event, Notification};
-use crate::store::Delivery;
+use crate::store::DeliveryStatus;
 
 /// Time for which resolved alerts are resent.
 const RESOLVED: TimeDelta = TimeDelta::minutes(5);
@@ -101,11 +101,11 @@ impl Peers {
         let tries = futures_util::future::join_all(posts).await;
         let said: Vec<String> = tries.iter().map(|tried| tried.said.clone()).collect();
         let rank = |tried: &Tried| match tried.delivery {
-            Delivery::Sent => 0,
+            DeliveryStatus::Delivered => 0,
             // Accepted in part: the rest is invalid and remains so. It is not sent again.
-            Delivery::Failed(_) => 1,
-            Delivery::Refused(_) => 2,
-            Delivery::Unsure(_) => 3,
+            DeliveryStatus::Failed(_) => 1,
+            DeliveryStatus::Retryable(_) => 2,
+            DeliveryStatus::Uncertain(_) => 3,
         };
         let best = tries.into_iter().min_by_key(rank);
         let mut best = best.unwrap_or_else(|| Tried::failed("no Alertmanager is configured"));
@@ -120,7 +120,7 @@ impl Notifier for Peers {
         let now = Utc::now();
         let memo = memo(notification, &self.wording.message(notification), &self.wording, before, now);
         let tried = self.post(&of_memo(&memo, now, self.config.resend)).await;
-        if tried.delivery == Delivery::Sent { tried.remember(memo) } else { tried }
+        if tried.delivery == DeliveryStatus::Delivered { tried.remember(memo) } else { tried }
     }
 
     fn remembers(&self) -> bool {
@@ -142,7 +142,7 @@ impl Notifier for Peers {
         }
         for batch in all.chunks(BATCH) {
             let tried = self.post(batch).await;
-            if tried.delivery != Delivery::Sent {
+            if tried.delivery != DeliveryStatus::Delivered {
                 let problem = tried.said;
                 tracing::warn!(alerts = batch.len(), problem, "cannot resend open incidents to Alertmanager");
             }

@@ -74,9 +74,7 @@ where
             let proof = proof.unwrap_or_else(|_| Err(format!("no store write within {}s", PROOF.as_secs())));
             match proof {
                 Err(why) => Err(format!("not called, because the agent is not working: {why}")),
-                Ok(()) => {
-                    try_to_call(&alive, due, &call).await.map_err(|why| format!("call failed: {why}"))
-                }
+                Ok(()) => try_to_call(&alive, due, &call).await.map_err(|why| format!("call failed: {why}")),
             }
         };
         let changed = tokio::select! {

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::delivering::{Delivering, Failing};
 use super::feedback::{Feedback, FeedbackChannel};
 use super::{LOG, Links, Receiver, Tools, ends, notifier};
-use crate::store::{AttemptChange, Batch, Delivery, Store, undelivered};
+use crate::store::{AttemptChange, Batch, DeliveryStatus, Store, undelivered};
 use crate::tasks::Tasks;
 
 /// Metrics of notifications.
@@ -202,15 +202,17 @@ impl Courier {
 
     /// Gives up the notifications queued for receivers that are no longer configured.
     async fn give_up_strangers(&self, wanted: &[Receiver]) {
-        let creditors = self.store.creditors().await.unwrap_or_default();
-        for name in creditors.into_iter().filter(|name| !wanted.iter().any(|receiver| receiver.name == *name)) {
-            for notification in self.store.owed(&name, u32::MAX).await.unwrap_or_default() {
+        let receivers_with_queued = self.store.receivers_with_queued().await.unwrap_or_default();
+        for name in
+            receivers_with_queued.into_iter().filter(|name| !wanted.iter().any(|receiver| receiver.name == *name))
+        {
+            for notification in self.store.queued(&name, u32::MAX).await.unwrap_or_default() {
                 tracing::warn!(
                     receiver = name,
                     notification = notification.id,
                     "receiver removed from the configuration; notification dropped"
                 );
-                let given_up = Delivery::Failed("the receiver was removed from the configuration".into());
+                let given_up = DeliveryStatus::Failed("the receiver was removed from the configuration".into());
                 let mut batch = Batch::default();
                 if !notification.repeat {
                     batch.memos.extend(undelivered(&notification, Utc::now()));

@@ -19,7 +19,7 @@ use super::pace::{Next, Pace};
 use super::{Notifier, Receiver, Tried, masker};
 use crate::bounded::{SmallFile, Stamp};
 use crate::incident::{Event, Notification};
-use crate::store::{AttemptChange, Batch, Delivery, MemoChange, Store, UNDELIVERED};
+use crate::store::{AttemptChange, Batch, DeliveryStatus, ReceiverStateChange, Store, UNDELIVERED};
 
 /// Age at which an undelivered notification is given up, because it would only confuse.
 const GIVE_UP: chrono::TimeDelta = chrono::TimeDelta::days(2);
@@ -127,7 +127,7 @@ impl Delivering {
         let begun = progress.begun;
         loop {
             let limit = READ.saturating_add(u32::try_from(pace.held()).unwrap_or(u32::MAX).saturating_mul(READ));
-            let mut owed = match self.store.owed(&self.receiver.name, limit).await {
+            let mut owed = match self.store.queued(&self.receiver.name, limit).await {
                 Ok(owed) => owed,
                 Err(error) => {
                     tracing::error!(receiver = self.receiver.name, %error, "cannot read queued notifications");
@@ -161,18 +161,18 @@ impl Delivering {
                 let Some(tried) = self.try_one(&owed[at], progress).await else { return Some(STORE_PAUSE) };
                 let key = owed[at].key.clone();
                 match tried.delivery {
-                    Delivery::Sent => progress.failing_since = None,
+                    DeliveryStatus::Delivered => progress.failing_since = None,
                     _ => drop(progress.failing_since.get_or_insert_with(|| (Instant::now(), Utc::now()))),
                 }
                 match tried.delivery {
-                    Delivery::Sent | Delivery::Failed(_) => {
+                    DeliveryStatus::Delivered | DeliveryStatus::Failed(_) => {
                         pace.done(&key, begun.elapsed());
                         owed.remove(at);
                     }
-                    Delivery::Refused(_) | Delivery::Unsure(_) => {
+                    DeliveryStatus::Retryable(_) | DeliveryStatus::Uncertain(_) => {
                         pace.failed(&key, tried.holds_all, tried.wait, begun.elapsed());
                         // The result of this attempt is part of the next one.
-                        owed[at].repeat |= matches!(tried.delivery, Delivery::Unsure(_));
+                        owed[at].repeat |= matches!(tried.delivery, DeliveryStatus::Uncertain(_));
                     }
                 }
             }
@@ -183,7 +183,7 @@ impl Delivering {
     async fn try_one(&self, notification: &Notification, progress: &Progress) -> Option<Tried> {
         let receiver = &self.receiver.name;
         let age = progress.age(notification);
-        if let Err(error) = self.store.trying(&notification.id).await {
+        if let Err(error) = self.store.attempt_started(&notification.id).await {
             tracing::error!(receiver, %error, "cannot record the delivery attempt");
             return None;
         }
@@ -204,26 +204,31 @@ impl Delivering {
             sent.event = Event::Opened;
         }
         let mut tried = self.notifier.notify(&sent, memo.as_ref()).await;
-        let was_uncertain = matches!(tried.delivery, Delivery::Unsure(_));
+        let was_uncertain = matches!(tried.delivery, DeliveryStatus::Uncertain(_));
         let too_old = age > GIVE_UP;
-        if let (true, Delivery::Refused(problem) | Delivery::Unsure(problem)) = (too_old, &tried.delivery) {
-            tried.delivery = Delivery::Failed(format!("given up after two days: {problem}"));
+        if let (true, DeliveryStatus::Retryable(problem) | DeliveryStatus::Uncertain(problem)) =
+            (too_old, &tried.delivery)
+        {
+            tried.delivery = DeliveryStatus::Failed(format!("given up after two days: {problem}"));
         }
-        if tried.delivery != Delivery::Sent {
+        if tried.delivery != DeliveryStatus::Delivered {
             tried = tried.masked(&masker(&self.receiver).await);
         }
         match &tried.delivery {
-            Delivery::Sent => self.metrics.sent.with_label_values(&[receiver]).inc(),
-            Delivery::Failed(problem) | Delivery::Refused(problem) | Delivery::Unsure(problem) => {
+            DeliveryStatus::Delivered => self.metrics.sent.with_label_values(&[receiver]).inc(),
+            DeliveryStatus::Failed(problem)
+            | DeliveryStatus::Retryable(problem)
+            | DeliveryStatus::Uncertain(problem) => {
                 self.metrics.failed.with_label_values(&[receiver]).inc();
                 tracing::warn!(receiver, notification = notification.id, problem, "notification not delivered");
             }
         }
         // Stored before the end of the attempt is recorded: after a crash in between, the existing message is updated
         // instead of sending a second one.
-        let forgotten = notification.event == Event::Resolved && matches!(tried.delivery, Delivery::Failed(_));
+        let forgotten = notification.event == Event::Resolved && matches!(tried.delivery, DeliveryStatus::Failed(_));
         if self.notifier.remembers() && (tried.memo.is_some() || forgotten) {
-            let kept = self.store.keep_memo(receiver, &notification.key, tried.memo.as_ref(), Utc::now()).await;
+            let kept =
+                self.store.set_receiver_state(receiver, &notification.key, tried.memo.as_ref(), Utc::now()).await;
             if let Err(error) = kept {
                 tracing::error!(receiver, %error, "cannot store receiver state");
             }
@@ -231,7 +236,7 @@ impl Delivering {
         let attempts = vec![(notification.id.clone(), AttemptChange::Finished(tried.delivery.clone()), Utc::now())];
         let mut batch = Batch { attempts, ..Batch::default() };
         batch.memos = ends::notes(notification, &tried, unknown, notification.repeat || was_uncertain);
-        let is_final = matches!(tried.delivery, Delivery::Sent | Delivery::Failed(_));
+        let is_final = matches!(tried.delivery, DeliveryStatus::Delivered | DeliveryStatus::Failed(_));
         let is_handed_over = is_final && ends::end_at_fallback(&*self.store, notification, &mut batch).await;
         // Repeated until it succeeds, so that the same notification is not sent repeatedly while the store is
         // unavailable.
@@ -245,7 +250,7 @@ impl Delivering {
         if is_handed_over {
             (self.wake_all)();
         }
-        if tried.delivery == Delivery::Sent {
+        if tried.delivery == DeliveryStatus::Delivered {
             self.notifier.embellish(notification, tried.memo.as_ref().or(memo.as_ref())).await;
         }
         Some(tried)
@@ -275,8 +280,9 @@ impl Delivering {
             notification = notification.id,
             "resolution not sent: no notification of the incident was delivered"
         );
-        let end = Delivery::Failed("not sent: no notification of the incident was delivered to this receiver".into());
-        let forgotten = MemoChange {
+        let end =
+            DeliveryStatus::Failed("not sent: no notification of the incident was delivered to this receiver".into());
+        let forgotten = ReceiverStateChange {
             receiver: receiver.clone(),
             key: format!("{UNDELIVERED}{}", notification.key),
             memo: None,
@@ -292,7 +298,9 @@ impl Delivering {
         if is_handed_over {
             (self.wake_all)();
         }
-        written.inspect_err(|error| tracing::error!(receiver, %error, "cannot record the result of the delivery attempt")).is_ok()
+        written
+            .inspect_err(|error| tracing::error!(receiver, %error, "cannot record the result of the delivery attempt"))
+            .is_ok()
     }
 
     /// Reports the receiver if it is failing, and passes queued notifications to its fallback.
@@ -331,9 +339,16 @@ impl Delivering {
         };
         match written {
             Ok(()) => {
-                tracing::warn!(receiver, fallback, notifications = batch.notifications.len(), "notifications moved to the fallback receiver")
+                tracing::warn!(
+                    receiver,
+                    fallback,
+                    notifications = batch.notifications.len(),
+                    "notifications moved to the fallback receiver"
+                )
             }
-            Err(error) => tracing::error!(receiver, %error, "cannot move queued notifications to the fallback receiver"),
+            Err(error) => {
+                tracing::error!(receiver, %error, "cannot move queued notifications to the fallback receiver")
+            }
         }
         (self.wake_all)();
     }
@@ -371,13 +386,13 @@ impl Delivering {
         if now - *refreshed > REFRESH {
             *refreshed = now;
             for (key, memo) in memos.iter().filter(|(key, _)| !over.contains(key)) {
-                if let Err(error) = self.store.keep_memo(receiver, key, Some(memo), now).await {
+                if let Err(error) = self.store.set_receiver_state(receiver, key, Some(memo), now).await {
                     tracing::error!(receiver, %error, "cannot renew receiver state");
                 }
             }
         }
         for key in over {
-            if let Err(error) = self.store.keep_memo(receiver, &key, None, Utc::now()).await {
+            if let Err(error) = self.store.set_receiver_state(receiver, &key, None, Utc::now()).await {
                 tracing::error!(receiver, %error, "cannot delete receiver state");
             }
         }

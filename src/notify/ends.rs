@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 
 use super::Tried;
 use crate::incident::{Event, Notification};
-use crate::store::{Batch, Delivery, MemoChange, Result, Store, UNDELIVERED, undelivered};
+use crate::store::{Batch, DeliveryStatus, ReceiverStateChange, Result, Store, UNDELIVERED, undelivered};
 
 /// Prefix of the receiver state keys that mark notifications passed to the fallback, by notification id.
 pub(super) const HANDED_OVER: &str = "fallback/";
@@ -31,10 +31,10 @@ pub(super) fn notes(
     tried: &Tried,
     was_undelivered: bool,
     may_have_arrived: bool,
-) -> Vec<MemoChange> {
+) -> Vec<ReceiverStateChange> {
     match &tried.delivery {
-        Delivery::Failed(_) if !may_have_arrived => undelivered(notification, Utc::now()).collect(),
-        Delivery::Sent => {
+        DeliveryStatus::Failed(_) if !may_have_arrived => undelivered(notification, Utc::now()).collect(),
+        DeliveryStatus::Delivered => {
             let own = was_undelivered.then_some(&notification.key);
             own.into_iter().chain(&notification.opens).map(|key| note(notification, UNDELIVERED, key, None)).collect()
         }
@@ -42,8 +42,8 @@ pub(super) fn notes(
     }
 }
 
-fn note(notification: &Notification, prefix: &str, key: &str, memo: Option<Json>) -> MemoChange {
-    MemoChange { receiver: notification.receiver.clone(), key: format!("{prefix}{key}"), memo, at: Utc::now() }
+fn note(notification: &Notification, prefix: &str, key: &str, memo: Option<Json>) -> ReceiverStateChange {
+    ReceiverStateChange { receiver: notification.receiver.clone(), key: format!("{prefix}{key}"), memo, at: Utc::now() }
 }
 
 /// Queues the resolution of an incident for the fallback as well, if the fallback was notified of the incident. Returns
@@ -78,7 +78,7 @@ pub(super) async fn hand_over(
     let known = stored.iter().filter(|(_, memo)| memo == fallback);
     let mut known: BTreeSet<String> =
         known.filter_map(|(key, _)| key.strip_prefix(AT_FALLBACK).map(ToOwned::to_owned)).collect();
-    for notification in store.owed(receiver, u32::MAX).await? {
+    for notification in store.queued(receiver, u32::MAX).await? {
         if handed.contains(notification.id.as_str()) {
             continue;
         }

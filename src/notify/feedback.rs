@@ -72,6 +72,6 @@ impl FeedbackChannel {
 
     /// Records an action at the receiver for the incident with a dedup key. `None` deletes the record.
     pub(super) async fn note(&self, key: &str, note: Option<&Json>) -> Result<()> {
-        self.store.keep_memo(&self.receiver, &format!("{FEEDBACK}{key}"), note, chrono::Utc::now()).await
+        self.store.set_receiver_state(&self.receiver, &format!("{FEEDBACK}{key}"), note, chrono::Utc::now()).await
     }
 }

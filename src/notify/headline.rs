@@ -49,11 +49,15 @@ pub fn headline(notification: &Notification) -> String {
         _ => String::new(),
     };
     if incident.subject.is_agent() {
-        return format!("[{severity}] {name}{still}{note}: {}", incident.message.as_deref().unwrap_or("agent cannot run tests"));
+        return format!(
+            "[{severity}] {name}{still}{note}: {}",
+            incident.message.as_deref().unwrap_or("agent cannot run tests")
+        );
     }
     if incident.subject.slo_of().is_some() {
         let wrong = incident.message.as_deref().map(|message| format!(": {message}"));
-        let burns = if notification.event == Event::Reminder { "is still burning too fast" } else { "is burning too fast" };
+        let burns =
+            if notification.event == Event::Reminder { "is still burning too fast" } else { "is burning too fast" };
         return format!("[{severity}] {name}: error budget {burns}{still}{note}{}", wrong.unwrap_or_default());
     }
     let verb = match (notification.event, incident.verdict) {
@@ -93,7 +97,7 @@ fn resolved(notification: &Notification, name: &str, more: usize) -> String {
     let after = lasted(incident, incident.resolved_at.unwrap_or(notification.queued_at));
     let endings = || std::iter::once(incident.ending).chain(notification.others.iter().map(|other| other.ending));
     let was = wrong(incident).map(|wrong| format!("; was: {wrong}")).unwrap_or_default();
-    let (is, works) = if more == 0 { ("is", "works") } else { ("are", "work") };
+    let is = if more == 0 { "is" } else { "are" };
     let unlike = endings().filter(|ending| *ending != incident.ending).count();
     if unlike > 0 {
         let count = |wanted: Option<Ending>| endings().filter(|ending| *ending == wanted).count();
@@ -246,8 +250,13 @@ mod tests {
             Event::Opened,
             "[CRITICAL] Cart failed at waw-1: no connection to shop.example.com:443: refused",
         );
-        let noted = |notification: &mut Notification| notification.note = Some("changed from status 500 to timeout".into());
-        check(&noted, Event::Updated, &format!("[CRITICAL] Cart failed at waw-1, changed from status 500 to timeout: {wrong}"));
+        let noted =
+            |notification: &mut Notification| notification.note = Some("changed from status 500 to timeout".into());
+        check(
+            &noted,
+            Event::Updated,
+            &format!("[CRITICAL] Cart failed at waw-1, changed from status 500 to timeout: {wrong}"),
+        );
         let many = |note: &'static str| move |notification: &mut Notification| notification.note = Some(note.into());
         let flaps = "is flapping: 5 changes in 4m; no notifications until stable for 4m";
         check(&many(flaps), Event::Opened, &format!("[CRITICAL] Cart failed at waw-1, {flaps}: {wrong}"));
@@ -270,7 +279,9 @@ mod tests {
         check(
             &many("2 notifications rate-limited in the last hour, 1 of them resolved"),
             Event::Digest,
-            &format!("[CRITICAL] 2 notifications rate-limited in the last hour, 1 of them resolved: Cart at waw-1: {wrong}"),
+            &format!(
+                "[CRITICAL] 2 notifications rate-limited in the last hour, 1 of them resolved: Cart at waw-1: {wrong}"
+            ),
         );
         let over = |notification: &mut Notification| {
             notification.note = Some("1 notification rate-limited in the last hour, 1 of them resolved".into());
@@ -279,7 +290,9 @@ mod tests {
         check(
             &over,
             Event::Digest,
-            &format!("[RESOLVED] 1 notification rate-limited in the last hour, 1 of them resolved: Cart at waw-1; was: {wrong}"),
+            &format!(
+                "[RESOLVED] 1 notification rate-limited in the last hour, 1 of them resolved: Cart at waw-1; was: {wrong}"
+            ),
         );
         // A scenario that is not monitored is not reported as still failing.
         let unwatched = |notification: &mut Notification| {
@@ -289,9 +302,7 @@ mod tests {
         check(
             &unwatched,
             Event::Reminder,
-            &format!(
-                "[CRITICAL] Cart at waw-1: not monitored, no runs since 2027-01-15 08:10 UTC; was: {wrong}"
-            ),
+            &format!("[CRITICAL] Cart at waw-1: not monitored, no runs since 2027-01-15 08:10 UTC; was: {wrong}"),
         );
         let agent = |notification: &mut Notification| {
             notification.incident.subject = Subject::agent("waw-1");

@@ -47,7 +47,7 @@ use crate::diagnostic::credentials;
 use crate::incident::{Event, Notification};
 use crate::outcome::RunId;
 use crate::secret::Masker;
-use crate::store::Delivery;
+use crate::store::DeliveryStatus;
 use crate::store::evidence::EvidenceFolder;
 use feedback::FeedbackChannel;
 
@@ -96,7 +96,7 @@ pub type Resolve = Arc<dyn Fn(String) -> BoxFuture<'static, Result<Vec<IpAddr>, 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Tried {
     /// Result of the attempt.
-    delivery: Delivery,
+    delivery: DeliveryStatus,
     /// Delay that the receiver asked for.
     wait: Option<Duration>,
     /// Whether the problem affects all notifications to the receiver and not only this one.
@@ -108,31 +108,31 @@ pub(crate) struct Tried {
 }
 
 impl Tried {
-    fn new(delivery: Delivery, said: String) -> Self {
+    fn new(delivery: DeliveryStatus, said: String) -> Self {
         Self { delivery, wait: None, holds_all: false, memo: None, said }
     }
 
     /// Creates the result for a notification that the receiver accepted, with its response.
     fn sent(said: impl Into<String>) -> Self {
-        Self::new(Delivery::Sent, said.into())
+        Self::new(DeliveryStatus::Delivered, said.into())
     }
 
     /// Creates the result for a notification that the receiver surely did not accept, but may accept later.
     fn refused(problem: impl Into<String>) -> Self {
         let problem = problem.into();
-        Self::new(Delivery::Refused(problem.clone()), problem)
+        Self::new(DeliveryStatus::Retryable(problem.clone()), problem)
     }
 
     /// Creates the result for a notification that the receiver may have accepted.
     fn unsure(problem: impl Into<String>) -> Self {
         let problem = problem.into();
-        Self::new(Delivery::Unsure(problem.clone()), problem)
+        Self::new(DeliveryStatus::Uncertain(problem.clone()), problem)
     }
 
     /// Creates the result for a notification that can never be delivered.
     fn failed(problem: impl Into<String>) -> Self {
         let problem = problem.into();
-        Self::new(Delivery::Failed(problem.clone()), problem)
+        Self::new(DeliveryStatus::Failed(problem.clone()), problem)
     }
 
     /// Marks the problem as affecting all notifications, because the receiver is unreachable or limits their rate.
@@ -150,8 +150,10 @@ impl Tried {
     /// Masks the secrets in all texts.
     fn masked(mut self, masker: &Masker) -> Self {
         for text in [&mut self.said].into_iter().chain(match &mut self.delivery {
-            Delivery::Sent => None,
-            Delivery::Refused(problem) | Delivery::Unsure(problem) | Delivery::Failed(problem) => Some(problem),
+            DeliveryStatus::Delivered => None,
+            DeliveryStatus::Retryable(problem)
+            | DeliveryStatus::Uncertain(problem)
+            | DeliveryStatus::Failed(problem) => Some(problem),
         }) {
             *text = masker.mask(text);
         }

@@ -21,7 +21,7 @@ use super::{Notifier, Tried, cut, pagerduty_poll};
 use crate::incident::{Event, Notification};
 use crate::names::Reason;
 use crate::scenario::Severity;
-use crate::store::Delivery;
+use crate::store::DeliveryStatus;
 
 /// Maximum number of characters of a dedup key.
 const KEY: usize = 255;
@@ -169,7 +169,7 @@ impl Notifier for Pager {
                 Err(tried) => tried,
             };
             // A further attempt sends all events again, which has no effect on those already accepted.
-            if tried.delivery != Delivery::Sent {
+            if tried.delivery != DeliveryStatus::Delivered {
                 return tried;
             }
         }

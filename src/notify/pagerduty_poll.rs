@@ -117,7 +117,8 @@ pub(super) async fn round(
     channel: &FeedbackChannel,
     position: &mut usize,
 ) -> Result<(), Failure> {
-    let stored = channel.stored().await.map_err(|error| Failure::new(format!("the store is not responding: {error}")))?;
+    let stored =
+        channel.stored().await.map_err(|error| Failure::new(format!("the store is not responding: {error}")))?;
     let open: Vec<Alert<'_>> = stored.iter().filter_map(|(key, state)| alert(key, state)).collect();
     let notes = || stored.iter().filter_map(|(key, note)| Some((key.strip_prefix(FEEDBACK)?, note)));
     for (key, _) in notes().filter(|(key, _)| !open.iter().any(|alert| alert.key == *key)) {
@@ -231,7 +232,10 @@ async fn list(
     let mut entries = Vec::new();
     for page in 0..MAX_PAGES {
         let mut url = api.url.clone();
-        url.path_segments_mut().map_err(|()| Failure::new("`api_url` cannot be a base URL"))?.pop_if_empty().extend(path);
+        url.path_segments_mut()
+            .map_err(|()| Failure::new("`api_url` cannot be a base URL"))?
+            .pop_if_empty()
+            .extend(path);
         let (limit, offset) = (PAGE_LENGTH.to_string(), (page * PAGE_LENGTH).to_string());
         url.query_pairs_mut().extend_pairs(query).append_pair("limit", &limit).append_pair("offset", &offset);
         let request = client.get(url).header("authorization", format!("Token token={token}"));
@@ -239,7 +243,9 @@ async fn list(
         let reply = exchange_within(request, MAX_PAGE_BYTES).await.map_err(|tried| Failure::new(tried.said))?;
         let body = body(&reply)?;
         let found = path.last().and_then(|name| body[*name].as_array());
-        let found = found.ok_or_else(|| Failure::new(format!("unexpected response of the PagerDuty API: no list: {}", reply.said())))?;
+        let found = found.ok_or_else(|| {
+            Failure::new(format!("unexpected response of the PagerDuty API: no list: {}", reply.said()))
+        })?;
         entries.extend(found.iter().take(PAGE_LENGTH).cloned());
         if body["more"] != true || found.is_empty() {
             break;

@@ -16,7 +16,7 @@ use super::slack_socket::{ACKNOWLEDGE, Socket};
 use super::{Notifier, Resolve, Tried, cut};
 use crate::incident::{Event, Notification};
 use crate::scenario::Severity;
-use crate::store::Delivery;
+use crate::store::DeliveryStatus;
 use crate::store::evidence::{EvidenceFolder, LARGEST};
 
 /// Maximum number of characters of a section's text.
@@ -185,13 +185,13 @@ impl Channel {
             let severity = memo.and_then(|memo| memo["severity"].as_str()).and_then(Severity::named);
             let louder = notification.event != Event::Resolved
                 && severity.is_some_and(|was| was < notification.incident.severity);
-            if tried.delivery == Delivery::Sent && (notification.event == Event::Reminder || louder) {
+            if tried.delivery == DeliveryStatus::Delivered && (notification.event == Event::Reminder || louder) {
                 // An update in place is easily overlooked. Therefore reminders and raised severities are posted as
                 // replies as well.
                 let text = title(&message);
                 let body = json!({"channel": channel, "thread_ts": ts, "reply_broadcast": true, "text": text});
                 let said = self.call(url, token, "chat.postMessage", &body).await.0;
-                if said.delivery == Delivery::Sent && louder {
+                if said.delivery == DeliveryStatus::Delivered && louder {
                     let screenshot = memo.map(|memo| memo["screenshot"].clone());
                     return said.remember(json!({
                         "channel": channel, "ts": ts, "screenshot": screenshot,
@@ -207,7 +207,7 @@ impl Channel {
         content["channel"] = channel.into();
         content["unfurl_links"] = false.into();
         let (tried, answer) = self.call(url, token, "chat.postMessage", &content).await;
-        if tried.delivery == Delivery::Sent {
+        if tried.delivery == DeliveryStatus::Delivered {
             let shown = notification.incident.screenshot.clone().filter(|_| known.is_none());
             return tried.remember(json!({
                 "channel": answer["channel"], "ts": answer["ts"], "screenshot": shown,
@@ -225,7 +225,7 @@ impl Channel {
         let reply = exchange(self.client.post(place).bearer_auth(token).form(&form)).await?;
         let answer = reply.json().unwrap_or_default();
         let told = judge(&reply);
-        let (Delivery::Sent, Some(to), Some(file)) =
+        let (DeliveryStatus::Delivered, Some(to), Some(file)) =
             (&told.delivery, answer["upload_url"].as_str(), answer["file_id"].as_str())
         else {
             return Err(told);
@@ -239,7 +239,7 @@ impl Channel {
             "channel_id": memo["channel"], "thread_ts": memo["ts"],
         });
         let (tried, _) = self.call(url, token, "files.completeUploadExternal", &body).await;
-        if tried.delivery == Delivery::Sent { Ok(()) } else { Err(tried) }
+        if tried.delivery == DeliveryStatus::Delivered { Ok(()) } else { Err(tried) }
     }
 }
 

@@ -24,7 +24,7 @@ use super::exchange::exchange;
 use super::feedback::{FeedbackChannel, OperatorAction};
 use super::slack::judge;
 use super::{Resolve, cut};
-use crate::store::Delivery;
+use crate::store::DeliveryStatus;
 
 /// The `action_id` of the button.
 pub(super) const ACKNOWLEDGE: &str = "wachta_acknowledge";
@@ -140,11 +140,7 @@ impl Socket<'_> {
                     if begun.elapsed() >= STABLE_AFTER {
                         pause = FIRST_PAUSE;
                     }
-                    tracing::warn!(
-                        receiver = channel.receiver,
-                        problem,
-                        "cannot receive button presses from Slack"
-                    );
+                    tracing::warn!(receiver = channel.receiver, problem, "cannot receive button presses from Slack");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(MAX_PAUSE);
                 }
@@ -159,7 +155,7 @@ impl Socket<'_> {
         let reply = exchange(self.client.post(url).bearer_auth(&token).form(&[("", ""); 0])).await;
         let reply = reply.map_err(|tried| tried.said)?;
         let said = judge(&reply);
-        if said.delivery != Delivery::Sent {
+        if said.delivery != DeliveryStatus::Delivered {
             return Err(format!("apps.connections.open: {}", said.said.replace(&token, crate::secret::MASK)));
         }
         let address = reply.json().and_then(|answer| answer["url"].as_str()?.parse::<url::Url>().ok());
@@ -281,7 +277,7 @@ impl Socket<'_> {
             Ok(reply) => judge(&reply),
             Err(tried) => tried,
         };
-        if said.delivery != Delivery::Sent {
+        if said.delivery != DeliveryStatus::Delivered {
             let problem = said.said.replace(&token, crate::secret::MASK);
             tracing::warn!(receiver, problem, "cannot reply to the user who pressed the button");
         }

@@ -11,7 +11,7 @@ use super::exchange::{Reply, bounded, exchange};
 use super::message::{Message, Wording};
 use super::{Notifier, Tried, cut};
 use crate::incident::{Event, Notification};
-use crate::store::Delivery;
+use crate::store::DeliveryStatus;
 
 /// Maximum number of UTF-16 units of a message. The markup is included, although Telegram does not count it, so that a
 /// message is never too long.
@@ -105,7 +105,7 @@ impl Notifier for Bot {
             Ok(reply) => {
                 let tried = judge(&reply);
                 let written = reply.json().and_then(|body| body["result"]["message_id"].as_i64());
-                match (tried.delivery == Delivery::Sent && memo.is_none(), written) {
+                match (tried.delivery == DeliveryStatus::Delivered && memo.is_none(), written) {
                     (true, Some(written)) => tried.remember(json!({"message_id": written})),
                     _ => tried,
                 }

@@ -7,7 +7,7 @@ use super::{Links, Receiver, Tools, masker, notifier};
 use crate::incident::{Event, Incident, Notification, Subject};
 use crate::outcome::{RunId, Verdict};
 use crate::scenario::Severity;
-use crate::store::Delivery;
+use crate::store::DeliveryStatus;
 
 /// Prefix of the test subject, which no scenario id and no agent has.
 const SUBJECT: &str = "test/";
@@ -18,7 +18,7 @@ pub struct Trial {
     /// Event of the notification.
     pub event: Event,
     /// Result of the attempt, with secrets masked.
-    pub delivery: Delivery,
+    pub delivery: DeliveryStatus,
     /// Response of the receiver, with secrets masked.
     pub said: String,
 }
@@ -60,7 +60,7 @@ pub async fn trial(
             Notification { note: Some(note.into()), ..Notification::new(&incident, event, &receiver.name, Utc::now()) };
         let tried = notifier.notify(&notification, memo.as_ref()).await.masked(&masker);
         memo = tried.memo.or(memo);
-        let taken = tried.delivery == Delivery::Sent;
+        let taken = tried.delivery == DeliveryStatus::Delivered;
         trials.push(Trial { event, delivery: tried.delivery, said: tried.said });
         if !taken {
             break;

@@ -12,7 +12,7 @@ use super::exchange::exchange;
 use super::message::{Message, Wording};
 use super::{Links, Notifier, Tried};
 use crate::incident::{Ending, Event, Notification};
-use crate::store::Delivery;
+use crate::store::DeliveryStatus;
 
 /// Notifier that posts to a URL.
 pub(super) struct Hook {
@@ -192,7 +192,7 @@ impl Notifier for Hook {
             Ok(reply) => reply.judge(),
             Err(tried) => tried,
         };
-        if !self.remembers() || tried.delivery != Delivery::Sent {
+        if !self.remembers() || tried.delivery != DeliveryStatus::Delivered {
             return tried;
         }
         let firing = body["alerts"].as_array().into_iter().flatten().filter(|alert| alert["status"] == "firing");

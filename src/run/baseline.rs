@@ -13,7 +13,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::usual::{Sketch, Usual};
 use crate::outcome::{Outcome, StepStatus, Verdict};
 use crate::scenario::{Scenario, ScenarioId};
-use crate::store::{Durations, History, StoreError};
+use crate::store::{DurationQuery, History, StoreError};
 
 /// Maximum number of runs of a scenario that are read from the store, newest first.
 const MOST_RUNS: u32 = 5000;
@@ -87,7 +87,7 @@ impl Baseline {
         let mut kept = Vec::with_capacity(wanted.len());
         for (step, over) in wanted {
             let since = now - TimeDelta::from_std(over).unwrap_or_default();
-            let asked = Durations {
+            let asked = DurationQuery {
                 scenario: id.as_str(),
                 location: &self.location,
                 step: step.as_deref(),

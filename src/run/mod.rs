@@ -57,7 +57,7 @@ pub struct Tools {
     /// Folder where evidence is stored.
     pub evidence: EvidenceFolder,
     /// Received check-ins. `None` where check-ins cannot be received.
-    pub beats: Option<check::Beats>,
+    pub beats: Option<check::CheckIns>,
     /// Duration baselines that runs are compared with. `None` if there is no history.
     pub baseline: Option<Baseline>,
     /// Footprints of good runs, which failed runs are compared with. `None` if runs are not compared.

@@ -460,7 +460,8 @@ fn facts(r: &mut Reader, map: &Node, what: &str) -> Option<Vec<PageExpectation>>
         (Some(element), None) => {
             complete = false;
             let names: Vec<_> = ELEMENT_FACTS.iter().map(|key| key.name).collect();
-            let found = Diagnostic::error(&r.source, element.key_span, "`element` needs a property to check, such as `text`");
+            let found =
+                Diagnostic::error(&r.source, element.key_span, "`element` needs a property to check, such as `text`");
             r.report(
                 found
                     .label("did you mean `visible`?")

@@ -77,7 +77,7 @@ pub fn assemble(previous: &Catalog, files: Vec<(String, Loaded)>) -> (Catalog, V
                 let message = format!("duplicate scenario id `{id}`");
                 let mut found = Diagnostic::error(&candidate.source, candidate.id.span, &message)
                     .label(format!("the other one is at {}", stays.source.place(stays.id.span)))
-                    .note("give one of them an `id:` of its own");
+                    .note("give one of them a unique `id:`");
                 found.scenario = Some(id.clone());
                 catalog.refused.push((id, message));
                 diagnostics.push(found);

@@ -86,7 +86,11 @@ pub const SCENARIO: &[Key] = &[
     key("timeout", Shape::Duration, "timeout of all steps together (default: 120s with a browser, otherwise 60s)"),
     key("base_url", Shape::Text, "base of relative URLs"),
     key("browser", Shape::Keys(&[BROWSER]), "browser settings"),
-    key("overlays", Shape::List(&Shape::Keys(&[OVERLAY])), "elements that may cover the page at any time, and how to dismiss them"),
+    key(
+        "overlays",
+        Shape::List(&Shape::Keys(&[OVERLAY])),
+        "elements that may cover the page at any time, and how to dismiss them",
+    ),
     key("defaults", Shape::Keys(&[SCENARIO_DEFAULTS]), "defaults for all steps"),
     key("secrets", Shape::Map(&Shape::Keys(&[SECRET])), "sources of secrets"),
     key("vars", CONSTANTS, "constants of the file, used as ${vars.name}"),
@@ -208,7 +212,11 @@ pub const BROWSER_TRUST: &[Key] = &[
 pub const OVERLAY: &[Key] = &[
     key("when", TARGET, "element whose visibility indicates the overlay"),
     key("click", TARGET, "element to click (default: the same element)"),
-    key("within_frame", Shape::OneOrMany(&TARGET), "frame that contains both elements, or a list of nested frames, outermost first"),
+    key(
+        "within_frame",
+        Shape::OneOrMany(&TARGET),
+        "frame that contains both elements, or a list of nested frames, outermost first",
+    ),
 ];
 
 /// Keys of `evidence`.
@@ -253,7 +261,11 @@ pub const ALERT: &[Key] = &[
     key("after", Shape::Either(&[Shape::Count, Shape::Text]), "bad runs that open an incident: 3, or \"2 of 3\""),
     key("recover_after", Shape::Count, "consecutive good runs that resolve the incident (default: 2)"),
     key("severity", Shape::Words(&["info", "warning", "critical"]), "severity of the incident (default: warning)"),
-    key("verdicts", Shape::List(&Shape::Words(&["failed", "degraded"])), "verdicts that count as bad (default: [failed])"),
+    key(
+        "verdicts",
+        Shape::List(&Shape::Words(&["failed", "degraded"])),
+        "verdicts that count as bad (default: [failed])",
+    ),
     key(
         "depends_on",
         Shape::List(&Shape::Text),
@@ -277,8 +289,11 @@ pub const MODIFIERS: &[Key] = &[
 ];
 
 /// Sibling keys of any page action.
-pub const PAGE_MODIFIERS: &[Key] =
-    &[key("within_frame", Shape::OneOrMany(&TARGET), "frame of the action, or a list of nested frames, outermost first")];
+pub const PAGE_MODIFIERS: &[Key] = &[key(
+    "within_frame",
+    Shape::OneOrMany(&TARGET),
+    "frame of the action, or a list of nested frames, outermost first",
+)];
 
 const fn page(name: &'static str, value: Shape, doc: &'static str, beside: &'static [Key]) -> Kind {
     Kind { key: key(name, value, doc), beside }
@@ -301,7 +316,11 @@ pub const PAGE_ACTIONS: &[Kind] = &[
         "clicks an element",
         &[
             key("button", Shape::Words(MOUSE_BUTTONS), "mouse button (default: left)"),
-            key("position", Shape::Keys(&[POSITION]), "position within the element, in CSS pixels from its top left corner"),
+            key(
+                "position",
+                Shape::Keys(&[POSITION]),
+                "position within the element, in CSS pixels from its top left corner",
+            ),
             key("force", Shape::Bool, "true: clicks even if the element moves or is covered; noted in the result"),
         ],
     ),
@@ -380,7 +399,8 @@ pub const PAGE_ACTIONS: &[Kind] = &[
 pub const MOUSE_BUTTONS: &[&str] = &["left", "middle", "right"];
 
 /// Keys of `position` of `click`.
-pub const POSITION: &[Key] = &[key("x", Shape::Number, "distance from the left"), key("y", Shape::Number, "distance from the top")];
+pub const POSITION: &[Key] =
+    &[key("x", Shape::Number, "distance from the left"), key("y", Shape::Number, "distance from the top")];
 
 /// Keys of `scroll` without a locator.
 pub const SCROLL: &[Key] = &[
@@ -427,14 +447,14 @@ pub const REQUEST: &[Key] = &[
     key("bearer", Shape::Text, "token, sent as Authorization: Bearer"),
     key("oauth2", Shape::Keys(&[OAUTH2]), "client credentials with which a token is fetched and cached"),
     key("proxy", Shape::Text, "proxy: http://[user:password@]host:port"),
-    key(
-        "http_version",
-        Shape::Words(HTTP_VERSIONS),
-        "HTTP version (default: the highest that the server supports)",
-    ),
+    key("http_version", Shape::Words(HTTP_VERSIONS), "HTTP version (default: the highest that the server supports)"),
     key("redirect", Shape::Bool, "false: redirects are not followed (default: up to 10 are followed)"),
     key("resolve", Shape::Text, "address to connect to, regardless of the host name: 10.0.0.1 or 10.0.0.1:8443"),
-    key("traceparent", Shape::Bool, "whether the request carries a trace header (default: if the agent exports traces)"),
+    key(
+        "traceparent",
+        Shape::Bool,
+        "whether the request carries a trace header (default: if the agent exports traces)",
+    ),
     key("eventually", Shape::Keys(&[EVENTUALLY]), "repeats the request until the expectations hold"),
     key("give_up_if", Shape::Keys(&[RESPONSE_FACTS]), "condition that ends the repetition, with the keys of `expect`"),
 ];
@@ -589,8 +609,7 @@ pub const PAGE_FACTS: &[Key] = &[
 ];
 
 /// Keys of `requests`.
-pub const REQUESTS: &[Key] =
-    &[key("except", Shape::List(&Shape::Keys(&[SENT])), "requests that may fail")];
+pub const REQUESTS: &[Key] = &[key("except", Shape::List(&Shape::Keys(&[SENT])), "requests that may fail")];
 
 /// Keys that describe a request sent by a page.
 pub const SENT: &[Key] = &[

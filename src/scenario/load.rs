@@ -84,7 +84,8 @@ pub fn load(path: &str, text: &str, lookup: &dyn Lookup) -> Loaded {
 }
 
 fn neither(r: &mut Reader, root: &Node) {
-    let found = Diagnostic::error(&r.source, first_line(root.span), "not a scenario file: expected `scenario:` or `checks:`");
+    let found =
+        Diagnostic::error(&r.source, first_line(root.span), "not a scenario file: expected `scenario:` or `checks:`");
     let near = root
         .entries()
         .unwrap_or_default()

@@ -40,8 +40,7 @@ pub fn target(r: &mut Reader, node: &Node, key: &str) -> Option<Target> {
         [] => {
             let whole = node.entries().is_some_and(|entries| entries.len() == fields.iter().count());
             if whole {
-                let found =
-                    Diagnostic::error(&r.source, node.span, "this locator has no strategy");
+                let found = Diagnostic::error(&r.source, node.span, "this locator has no strategy");
                 r.report(found.note("allowed here: a role word such as button or link, label, placeholder, text, alt, title, testid, id, css, xpath, role, any_of"));
             }
             return None;
@@ -57,7 +56,11 @@ pub fn target(r: &mut Reader, node: &Node, key: &str) -> Option<Target> {
     if name != "role"
         && let Some(beside) = fields.entry("name")
     {
-        r.fail_with(beside.key_span, "`name` is only allowed beside `role`", format!("write `{{{name}: …}}` without it"));
+        r.fail_with(
+            beside.key_span,
+            "`name` is only allowed beside `role`",
+            format!("write `{{{name}: …}}` without it"),
+        );
         return None;
     }
     let value = &entry.value;

@@ -246,7 +246,7 @@ impl<'a, P: Iterator<Item = Parsed<'a>>> Builder<'a, P> {
         match self.next()? {
             (Event::StreamEnd, _) => Ok(node),
             (_, span) => {
-                Err(self.error(place(&span), "a second document in one file").label("put it into a file of its own"))
+                Err(self.error(place(&span), "a second document in one file").label("put it into a separate file"))
             }
         }
     }

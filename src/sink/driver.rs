@@ -187,7 +187,11 @@ impl Waiting {
         let mut health = lock(&self.health);
         if health.failing_since.is_none() {
             health.failing_since = Some(Utc::now());
-            tracing::warn!(sink = &*self.name, error, "the destination does not accept outcomes: keeping them for later");
+            tracing::warn!(
+                sink = &*self.name,
+                error,
+                "the destination does not accept outcomes: keeping them for later"
+            );
         }
         health.last_error = Some((Utc::now(), error));
     }

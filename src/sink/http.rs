@@ -56,7 +56,7 @@ pub(super) fn read_headers(r: &mut Reader, node: &Node, is_reserved: impl Fn(&He
 pub(super) async fn header_map(headers: &Headers) -> Result<HeaderMap, String> {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
-        let bad = |_| format!("header `{name}`: {} cannot stand in a header", value.place());
+        let bad = |_| format!("header `{name}`: {} is not valid in a header", value.place());
         let mut filled = HeaderValue::from_str(&value.read().await?).map_err(bad)?;
         filled.set_sensitive(true);
         map.insert(HeaderName::from_bytes(name.as_bytes()).map_err(|error| error.to_string())?, filled);

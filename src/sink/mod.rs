@@ -138,7 +138,7 @@ impl Destination {
             let (Some(name), Some(config)) = (name, config) else { continue };
             if all.iter().any(|other| other.name == name) {
                 let message = format!("duplicate name `{name}`");
-                r.fail_with(own.unwrap_or(node).span, message, "give each a `name:` of its own");
+                r.fail_with(own.unwrap_or(node).span, message, "give each a unique `name:`");
             } else if let Some(other) = all.iter().find(|other| other.config == config) {
                 let message = format!("`{name}` is the same destination as `{}`", other.name);
                 r.fail_with(node.span, message, "remove one of them");

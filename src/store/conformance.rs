@@ -159,7 +159,7 @@ fn numbers(outcomes: &[Outcome]) -> Vec<u128> {
 
 async fn a_commit_is_written_once(store: &Sqlite) {
     let batch = Batch {
-        watches: vec![(Subject("shop".into()), json!({"good": 1}))],
+        alert_states: vec![(Subject("shop".into()), json!({"good": 1}))],
         incidents: vec![incident("shop", 1, 0, None)],
         notifications: vec![Notification::new(&incident("shop", 1, 0, None), Event::Opened, "a", at(0))],
         ..outcomes([outcome(1, "shop", 0, Verdict::Failed)])
@@ -169,27 +169,27 @@ async fn a_commit_is_written_once(store: &Sqlite) {
     assert_eq!(store.run(run(1)).await.unwrap().as_ref(), Some(&*batch.outcomes[0]));
     assert_eq!(store.run(run(2)).await.unwrap(), None);
     assert_eq!(store.recent(None, 10).await.unwrap().len(), 1);
-    assert_eq!(store.watches().await.unwrap(), batch.watches);
+    assert_eq!(store.alert_states().await.unwrap(), batch.alert_states);
     assert_eq!(store.incidents(10).await.unwrap(), batch.incidents);
-    assert_eq!(store.owed("a", 10).await.unwrap(), batch.notifications);
+    assert_eq!(store.queued("a", 10).await.unwrap(), batch.notifications);
     // A delivered notification is not queued again by the same commit.
-    store.delivered(&batch.notifications[0].id, &Delivery::Sent, at(1)).await.unwrap();
+    store.attempt_finished(&batch.notifications[0].id, &DeliveryStatus::Delivered, at(1)).await.unwrap();
     // Existing rows are kept; state is replaced.
     let later = Batch {
-        watches: vec![(Subject("shop".into()), json!({"good": 2}))],
+        alert_states: vec![(Subject("shop".into()), json!({"good": 2}))],
         incidents: vec![incident("shop", 1, 0, Some(60))],
         notifications: batch.notifications.clone(),
         ..outcomes([outcome(1, "shop", 999, Verdict::Passed)])
     };
     store.commit(&later).await.unwrap();
     assert_eq!(store.run(run(1)).await.unwrap().as_ref(), Some(&*batch.outcomes[0]));
-    assert_eq!(store.watches().await.unwrap(), later.watches);
+    assert_eq!(store.alert_states().await.unwrap(), later.alert_states);
     assert_eq!(store.incident("shop:1").await.unwrap(), Some(later.incidents[0].clone()));
-    assert_eq!(store.owed("a", 10).await.unwrap(), []);
+    assert_eq!(store.queued("a", 10).await.unwrap(), []);
 }
 
 async fn intents_stand_until_their_outcome(store: &Sqlite) {
-    let intent = |number, due, location: &str| Intent {
+    let intent = |number, due, location: &str| PlannedRun {
         run: run(number),
         scenario: "shop".into(),
         name: "Shop".into(),
@@ -200,16 +200,16 @@ async fn intents_stand_until_their_outcome(store: &Sqlite) {
     let intents = vec![intent(3, 30, "here"), intent(1, 10, "here"), intent(2, 20, "here"), intent(4, 0, "there")];
     store.commit(&Batch { intents: intents.clone(), ..Batch::default() }).await.unwrap();
     let ordered = [intents[1].clone(), intents[2].clone(), intents[0].clone()];
-    assert_eq!(store.open_intents("here").await.unwrap(), ordered);
-    assert_eq!(store.open_intents("there").await.unwrap(), intents[3..]);
+    assert_eq!(store.open_planned_runs("here").await.unwrap(), ordered);
+    assert_eq!(store.open_planned_runs("there").await.unwrap(), intents[3..]);
     // The finished and the cancelled runs are deleted; the others are kept.
     let batch = Batch { withdrawn: vec![run(2), run(99)], ..outcomes([outcome(1, "shop", 0, Verdict::Passed)]) };
     store.commit(&batch).await.unwrap();
-    assert_eq!(store.open_intents("here").await.unwrap(), ordered[2..]);
+    assert_eq!(store.open_planned_runs("here").await.unwrap(), ordered[2..]);
     // Planned and cancelled by the same commit: cancelled.
     let batch = Batch { intents: vec![intent(5, 0, "here")], withdrawn: vec![run(5), run(3)], ..Batch::default() };
     store.commit(&batch).await.unwrap();
-    assert_eq!(store.open_intents("here").await.unwrap(), []);
+    assert_eq!(store.open_planned_runs("here").await.unwrap(), []);
 }
 
 async fn history_is_in_order(store: &Sqlite) {
@@ -280,7 +280,7 @@ async fn durations_are_those_of_good_runs(store: &Sqlite) {
     let outcomes = outcomes.into_iter().map(Arc::new).collect();
     store.commit(&Batch { outcomes, ..Batch::default() }).await.unwrap();
     let check = async |step: Option<&str>, since, limit, expected: &[(i64, u64)]| {
-        let asked = Durations { scenario: "shop", location: "here", step, since: at(since), limit };
+        let asked = DurationQuery { scenario: "shop", location: "here", step, since: at(since), limit };
         let found = store.durations(&asked).await.unwrap();
         let expected: Vec<_> =
             expected.iter().map(|(second, millis)| (at(*second), Duration::from_millis(*millis))).collect();
@@ -309,8 +309,8 @@ async fn runs_are_counted_in_slots(store: &Sqlite) {
     let outcomes = of_it.chain(other).map(Arc::new).collect();
     store.commit(&Batch { outcomes, ..Batch::default() }).await.unwrap();
     let check = async |scenario: &str, since, slot: i64, expected: &[(i64, u64, u64)]| {
-        let asked = Tallies { scenario, since: at(since), slot };
-        let found = store.tallies(&asked).await.unwrap();
+        let asked = SlotCountQuery { scenario, since: at(since), slot };
+        let found = store.slot_counts(&asked).await.unwrap();
         let first = at(0).timestamp() / slot;
         let found: Vec<_> = found.iter().map(|tally| (tally.slot - first, tally.runs, tally.failed)).collect();
         assert_eq!(found, expected, "{asked:?}");
@@ -351,7 +351,7 @@ async fn pruning_keeps_what_is_open_or_owed(store: &Sqlite) {
     };
     store.commit(&batch).await.unwrap();
     for notification in &batch.notifications[..2] {
-        store.delivered(&notification.id, &Delivery::Sent, at(1)).await.unwrap();
+        store.attempt_finished(&notification.id, &DeliveryStatus::Delivered, at(1)).await.unwrap();
     }
     store.prune(at(100)).await.unwrap();
     let mut left: Vec<_> = store.incidents(10).await.unwrap().iter().map(Incident::dedup_key).collect();
@@ -359,7 +359,7 @@ async fn pruning_keeps_what_is_open_or_owed(store: &Sqlite) {
     assert_eq!(left, ["open:1", "owing:1", "young:1"]);
     assert_eq!(store.notifications("over:1").await.unwrap(), []);
     assert_eq!(store.notifications("open:1").await.unwrap().len(), 1);
-    assert_eq!(store.owed("a", 10).await.unwrap().len(), 1);
+    assert_eq!(store.queued("a", 10).await.unwrap().len(), 1);
     assert_eq!(store.decisions(&over.subject, 10).await.unwrap(), []);
     assert_eq!(store.decisions(&young.subject, 10).await.unwrap().len(), 1);
 }
@@ -387,8 +387,8 @@ async fn decisions_count_up(store: &Sqlite) {
         ..Batch::default()
     };
     store.commit(&batch).await.unwrap();
-    let shown = |kept: Vec<KeptDecision>| -> Vec<String> {
-        let line = |kept: &KeptDecision| {
+    let shown = |kept: Vec<DecisionRecord>| -> Vec<String> {
+        let line = |kept: &DecisionRecord| {
             let since = (kept.first_at - at(0)).num_seconds();
             format!("{} since {since}, {}, {} times", kept.decision.reason.as_str(), kept.decision.detail, kept.count)
         };
@@ -436,17 +436,17 @@ async fn the_outbox_is_in_order(store: &Sqlite) {
     let ids = |notifications: Vec<Notification>| {
         notifications.into_iter().map(|notification| notification.id).collect::<Vec<_>>()
     };
-    assert_eq!(ids(store.owed("a", 10).await.unwrap()), ["shop:2#1@a", "shop:1#1@a", "shop:3#1@a"]);
-    assert_eq!(ids(store.owed("a", 1).await.unwrap()), ["shop:2#1@a"]);
-    let mut creditors = store.creditors().await.unwrap();
-    creditors.sort();
-    assert_eq!(creditors, ["a", "b"]);
-    store.delivered("shop:2#1@a", &Delivery::Sent, at(60)).await.unwrap();
-    store.delivered("shop:1#1@a", &Delivery::Failed("400".into()), at(61)).await.unwrap();
-    store.delivered("shop:3#1@a", &Delivery::Refused("503".into()), at(62)).await.unwrap();
-    store.delivered("shop:1#1@b", &Delivery::Sent, at(63)).await.unwrap();
-    assert_eq!(ids(store.owed("a", 10).await.unwrap()), ["shop:3#1@a"]);
-    assert_eq!(store.creditors().await.unwrap(), ["a"]);
+    assert_eq!(ids(store.queued("a", 10).await.unwrap()), ["shop:2#1@a", "shop:1#1@a", "shop:3#1@a"]);
+    assert_eq!(ids(store.queued("a", 1).await.unwrap()), ["shop:2#1@a"]);
+    let mut receivers_with_queued = store.receivers_with_queued().await.unwrap();
+    receivers_with_queued.sort();
+    assert_eq!(receivers_with_queued, ["a", "b"]);
+    store.attempt_finished("shop:2#1@a", &DeliveryStatus::Delivered, at(60)).await.unwrap();
+    store.attempt_finished("shop:1#1@a", &DeliveryStatus::Failed("400".into()), at(61)).await.unwrap();
+    store.attempt_finished("shop:3#1@a", &DeliveryStatus::Retryable("503".into()), at(62)).await.unwrap();
+    store.attempt_finished("shop:1#1@b", &DeliveryStatus::Delivered, at(63)).await.unwrap();
+    assert_eq!(ids(store.queued("a", 10).await.unwrap()), ["shop:3#1@a"]);
+    assert_eq!(store.receivers_with_queued().await.unwrap(), ["a"]);
     let states: Vec<_> = [store.notifications("shop:1").await.unwrap(), store.notifications("shop:3").await.unwrap()]
         .concat()
         .into_iter()
@@ -476,14 +476,14 @@ async fn a_notification_that_may_have_arrived_is_a_repeat(store: &Sqlite) {
         for word in words.split(' ') {
             let delivery = match word {
                 "try" => None,
-                "refused" => Some(Delivery::Refused("no".into())),
-                _ => Some(Delivery::Unsure("perhaps".into())),
+                "refused" => Some(DeliveryStatus::Retryable("no".into())),
+                _ => Some(DeliveryStatus::Uncertain("perhaps".into())),
             };
             match delivery {
-                None => store.trying(&notification.id).await.unwrap(),
-                Some(delivery) => store.delivered(&notification.id, &delivery, at(1)).await.unwrap(),
+                None => store.attempt_started(&notification.id).await.unwrap(),
+                Some(delivery) => store.attempt_finished(&notification.id, &delivery, at(1)).await.unwrap(),
             }
-            repeats.push(store.owed(words, 1).await.unwrap()[0].repeat);
+            repeats.push(store.queued(words, 1).await.unwrap()[0].repeat);
         }
         assert_eq!(repeats, expected, "{words}");
     };
@@ -548,14 +548,14 @@ async fn a_commit_is_whole_or_not_at_all() {
 async fn what_receivers_need_is_remembered(store: &dyn Store) {
     let (first, second) = (json!({"ts": "1.5"}), json!({"ts": "2.5"}));
     assert_eq!(store.memo("team", "shop:1").await.unwrap(), None);
-    store.keep_memo("team", "shop:1", Some(&second), at(1)).await.unwrap();
-    store.keep_memo("team", "shop:1", Some(&first), at(2)).await.unwrap();
-    store.keep_memo("team", "pay:1", Some(&second), at(3)).await.unwrap();
-    store.keep_memo("other", "shop:1", Some(&second), at(30)).await.unwrap();
+    store.set_receiver_state("team", "shop:1", Some(&second), at(1)).await.unwrap();
+    store.set_receiver_state("team", "shop:1", Some(&first), at(2)).await.unwrap();
+    store.set_receiver_state("team", "pay:1", Some(&second), at(3)).await.unwrap();
+    store.set_receiver_state("other", "shop:1", Some(&second), at(30)).await.unwrap();
     assert_eq!(store.memo("team", "shop:1").await.unwrap(), Some(first.clone()));
     let all = [("pay:1".to_owned(), second.clone()), ("shop:1".to_owned(), first)];
     assert_eq!(store.memos("team").await.unwrap(), all);
-    store.keep_memo("team", "shop:1", None, at(4)).await.unwrap();
+    store.set_receiver_state("team", "shop:1", None, at(4)).await.unwrap();
     assert_eq!(store.memo("team", "shop:1").await.unwrap(), None);
     assert_eq!(store.memo("other", "shop:1").await.unwrap(), Some(second));
     // Receiver state that was not updated for long is removed.
@@ -565,27 +565,30 @@ async fn what_receivers_need_is_remembered(store: &dyn Store) {
 
 async fn who_called_in_is_remembered(store: &dyn Store) {
     let heard = |started: Option<i64>, ended: Option<(i64, u8)>| {
-        Some(Heard { started_at: started.map(at), ended: ended.map(|(second, code)| Ended { at: at(second), code }) })
+        Some(CheckInState {
+            started_at: started.map(at),
+            ended: ended.map(|(second, code)| CheckInEnd { at: at(second), code }),
+        })
     };
-    assert_eq!(store.beats("backup").await.unwrap(), None);
-    store.beat("backup", Beat::Started, at(1)).await.unwrap();
-    assert_eq!(store.beats("backup").await.unwrap(), heard(Some(1), None));
-    store.beat("backup", Beat::Ended(0), at(2)).await.unwrap();
-    assert_eq!(store.beats("backup").await.unwrap(), heard(Some(1), Some((2, 0))));
-    store.beat("backup", Beat::Ended(FAILED), at(3)).await.unwrap();
-    store.beat("other", Beat::Ended(7), at(4)).await.unwrap();
-    assert_eq!(store.beats("backup").await.unwrap(), heard(Some(1), Some((3, FAILED))));
-    assert_eq!(store.beats("other").await.unwrap(), heard(None, Some((4, 7))));
+    assert_eq!(store.check_in_state("backup").await.unwrap(), None);
+    store.check_in("backup", CheckIn::Started, at(1)).await.unwrap();
+    assert_eq!(store.check_in_state("backup").await.unwrap(), heard(Some(1), None));
+    store.check_in("backup", CheckIn::CheckInEnd(0), at(2)).await.unwrap();
+    assert_eq!(store.check_in_state("backup").await.unwrap(), heard(Some(1), Some((2, 0))));
+    store.check_in("backup", CheckIn::CheckInEnd(FAILED), at(3)).await.unwrap();
+    store.check_in("other", CheckIn::CheckInEnd(7), at(4)).await.unwrap();
+    assert_eq!(store.check_in_state("backup").await.unwrap(), heard(Some(1), Some((3, FAILED))));
+    assert_eq!(store.check_in_state("other").await.unwrap(), heard(None, Some((4, 7))));
 }
 
 async fn memory_is_written_and_forgotten(store: &Sqlite) {
     let write = async |entries: &[(&str, Option<Json>)]| {
         let memory = entries.iter().map(|(key, body)| ((*key).to_owned(), body.clone())).collect();
-        store.commit(&Batch { memory, ..Batch::default() }).await.unwrap();
-        store.memory().await.unwrap()
+        store.commit(&Batch { alerting_entries, ..Batch::default() }).await.unwrap();
+        store.alerting_entries().await.unwrap()
     };
     let entry = |key: &str, body: Json| (key.to_owned(), body);
-    assert!(!Batch { memory: vec![("a".into(), None)], ..Batch::default() }.is_empty());
+    assert!(!Batch { alerting_entries: vec![("a".into(), None)], ..Batch::default() }.is_empty());
     let kept = write(&[("b", Some(json!({"n": 1}))), ("a \"x\" ż", Some(json!("text")))]).await;
     assert_eq!(kept, [entry("a \"x\" ż", json!("text")), entry("b", json!({"n": 1}))]);
     assert_eq!(write(&[("b", Some(json!(2))), ("a \"x\" ż", None), ("c", None)]).await, [entry("b", json!(2))]);
@@ -599,10 +602,10 @@ async fn the_archive_is_read_in_pages(store: &Sqlite) {
     let batch = outcomes(batch.map(|(number, second)| outcome(number, "shop", second, failed)));
     store.commit(&batch).await.unwrap();
     for limit in [1, 2, 3, 100] {
-        let page = Page { since: at(10), until: at(40), limit };
+        let page = TimeRange { since: at(10), until: at(40), limit };
         let mut all: Vec<Outcome> = Vec::new();
         loop {
-            let read = store.ended(&page, all.last()).await.unwrap();
+            let read = store.outcomes_between(&page, all.last()).await.unwrap();
             assert!(read.len() <= limit as usize);
             all.extend(read.iter().cloned());
             if read.is_empty() {
@@ -617,16 +620,16 @@ async fn the_archive_is_read_in_pages(store: &Sqlite) {
     let notifications =
         vec![notification(1, 5), notification(3, 20), notification(2, 10), notification(4, 40), notification(5, 41)];
     store.commit(&Batch { notifications, ..Batch::default() }).await.unwrap();
-    store.delivered("shop:2#1@a", &Delivery::Failed("400".into()), at(60)).await.unwrap();
-    let page = Page { since: at(10), until: at(40), limit: 2 };
-    let first = store.told(&page, 0).await.unwrap();
-    let rest = store.told(&page, first.last().unwrap().0).await.unwrap();
-    assert!(store.told(&page, rest.last().unwrap().0).await.unwrap().is_empty());
+    store.attempt_finished("shop:2#1@a", &DeliveryStatus::Failed("400".into()), at(60)).await.unwrap();
+    let page = TimeRange { since: at(10), until: at(40), limit: 2 };
+    let first = store.notifications_between(&page, 0).await.unwrap();
+    let rest = store.notifications_between(&page, first.last().unwrap().0).await.unwrap();
+    assert!(store.notifications_between(&page, rest.last().unwrap().0).await.unwrap().is_empty());
     let all: Vec<_> =
         first.iter().chain(&rest).map(|(_, kept)| (kept.notification.key.as_str(), &*kept.state)).collect();
     assert_eq!(all, [("shop:3", "queued"), ("shop:2", "failed"), ("shop:4", "queued")]);
 
-    assert_eq!(store.open_at(at(50)).await.unwrap(), None);
+    assert_eq!(store.earliest_open_at(at(50)).await.unwrap(), None);
     let incidents = vec![
         incident("a", 1, 10, Some(20)),
         incident("b", 1, 15, Some(60)),
@@ -635,13 +638,13 @@ async fn the_archive_is_read_in_pages(store: &Sqlite) {
     ];
     store.commit(&Batch { incidents, ..Batch::default() }).await.unwrap();
     for (second, expected) in [(10, None), (12, Some(10)), (20, Some(10)), (21, Some(15)), (61, Some(30))] {
-        assert_eq!(store.open_at(at(second)).await.unwrap(), expected.map(at), "at {second}");
+        assert_eq!(store.earliest_open_at(at(second)).await.unwrap(), expected.map(at), "at {second}");
     }
 
-    let asked = Tallies { scenario: "shop", since: at(0), slot: 60 };
+    let asked = SlotCountQuery { scenario: "shop", since: at(0), slot: 60 };
     for (before, runs) in [(5, 0), (6, 1), (20, 2), (21, 5), (99, 8)] {
-        let tallies = store.tallies_before(&asked, at(before)).await.unwrap();
-        assert_eq!(tallies.iter().map(|tally| tally.runs).sum::<u64>(), runs, "before {before}");
+        let slot_counts = store.slot_counts_before(&asked, at(before)).await.unwrap();
+        assert_eq!(slot_counts.iter().map(|tally| tally.runs).sum::<u64>(), runs, "before {before}");
     }
 }
 
@@ -661,13 +664,13 @@ async fn who_only_reads_changes_nothing() {
     assert!(reader.commit(&batch).await.is_err(), "it cannot write");
     // Data written in the meantime is visible.
     store.commit(&batch).await.unwrap();
-    let page = Page { since: at(0), until: at(60), limit: 10 };
-    assert_eq!(numbers(&reader.ended(&page, None).await.unwrap()), [1]);
+    let page = TimeRange { since: at(0), until: at(60), limit: 10 };
+    assert_eq!(numbers(&reader.outcomes_between(&page, None).await.unwrap()), [1]);
     reader.close().await;
     // The data of a stopped agent is readable as well.
     store.close().await;
     let reader = Sqlite::open_to_read(&file.url()).await.unwrap();
-    assert_eq!(numbers(&reader.ended(&page, None).await.unwrap()), [1]);
+    assert_eq!(numbers(&reader.outcomes_between(&page, None).await.unwrap()), [1]);
     reader.close().await;
 }
 

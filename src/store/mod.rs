@@ -72,7 +72,7 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 
 /// A planned run: stored ahead of its due time and deleted when its outcome is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Intent {
+pub struct PlannedRun {
     /// Id of the run.
     pub run: RunId,
     /// Id of the scenario to run.
@@ -93,12 +93,12 @@ pub enum AttemptChange {
     /// An attempt started. Until its end is written, it may have reached the receiver.
     Started,
     /// An attempt ended.
-    Finished(Delivery),
+    Finished(DeliveryStatus),
 }
 
 /// A change of the receiver state stored under a dedup key.
 #[derive(Debug, Clone, PartialEq)]
-pub struct MemoChange {
+pub struct ReceiverStateChange {
     /// Name of the receiver.
     pub receiver: String,
     /// Dedup key.
@@ -114,8 +114,8 @@ pub const UNDELIVERED: &str = "undelivered/";
 
 /// Returns the marks to store when `notification` is given up and surely did not arrive: one for each incident of which
 /// it would have been the first notification.
-pub fn undelivered(notification: &Notification, at: DateTime<Utc>) -> impl Iterator<Item = MemoChange> {
-    notification.opened_keys().map(move |key| MemoChange {
+pub fn undelivered(notification: &Notification, at: DateTime<Utc>) -> impl Iterator<Item = ReceiverStateChange> {
+    notification.opened_keys().map(move |key| ReceiverStateChange {
         receiver: notification.receiver.clone(),
         key: format!("{UNDELIVERED}{key}"),
         memo: Some(Json::Bool(true)),
@@ -143,15 +143,15 @@ impl Identity {
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     /// Newly planned runs.
-    pub intents: Vec<Intent>,
+    pub intents: Vec<PlannedRun>,
     /// Planned runs that will not take place.
     pub withdrawn: Vec<RunId>,
     /// Outcomes of finished runs; their planned runs are deleted.
     pub outcomes: Vec<Arc<Outcome>>,
     /// Alert states by subject.
-    pub watches: Vec<(Subject, Json)>,
+    pub alert_states: Vec<(Subject, Json)>,
     /// Other alerting entries by key, such as notification groups and silences. `None` deletes an entry.
-    pub memory: Vec<(String, Option<Json>)>,
+    pub alerting_entries: Vec<(String, Option<Json>)>,
     /// Incidents that opened, changed or resolved.
     pub incidents: Vec<Incident>,
     /// Numbered changes of incidents, in order.
@@ -163,9 +163,9 @@ pub struct Batch {
     /// Changes of deliveries, in order: id of the notification, change and time.
     pub attempts: Vec<(String, AttemptChange, DateTime<Utc>)>,
     /// Changes of receiver states, in order.
-    pub memos: Vec<MemoChange>,
+    pub memos: Vec<ReceiverStateChange>,
     /// Check-ins in order: name, signal and time.
-    pub check_ins: Vec<(String, Beat, DateTime<Utc>)>,
+    pub check_ins: Vec<(String, CheckIn, DateTime<Utc>)>,
     /// Numbers of the last outcomes that the destinations of sinks have, by the name of the sink. `None` deletes the
     /// sink's position.
     pub positions: BTreeMap<String, Option<u64>>,
@@ -181,8 +181,8 @@ impl Batch {
         self.intents.is_empty()
             && self.withdrawn.is_empty()
             && self.outcomes.is_empty()
-            && self.watches.is_empty()
-            && self.memory.is_empty()
+            && self.alert_states.is_empty()
+            && self.alerting_entries.is_empty()
             && self.incidents.is_empty()
             && self.changes.is_empty()
             && self.decisions.is_empty()
@@ -203,7 +203,7 @@ pub trait Runs: Send + Sync {
     async fn commit(&self, batch: &Batch) -> Result<()>;
 
     /// Returns the planned runs of a location that have no outcome.
-    async fn open_intents(&self, location: &str) -> Result<Vec<Intent>>;
+    async fn open_planned_runs(&self, location: &str) -> Result<Vec<PlannedRun>>;
 
     /// Deletes the outcomes that ended and the incidents that resolved before the given time, with everything that
     /// belongs to them. Returns the runs whose evidence is to be deleted as well.
@@ -212,7 +212,7 @@ pub trait Runs: Send + Sync {
 
 /// Summary of a run: the values that a list or a chart of many runs needs.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Recent {
+pub struct RunSummary {
     /// Id of the run.
     pub run: RunId,
     /// Id of the scenario.
@@ -229,7 +229,7 @@ pub struct Recent {
 
 /// Query for the durations of past runs.
 #[derive(Debug, Clone, Copy)]
-pub struct Durations<'a> {
+pub struct DurationQuery<'a> {
     /// Id of the scenario.
     pub scenario: &'a str,
     /// Location of the runs.
@@ -244,7 +244,7 @@ pub struct Durations<'a> {
 
 /// Query that counts runs in time slots.
 #[derive(Debug, Clone, Copy)]
-pub struct Tallies<'a> {
+pub struct SlotCountQuery<'a> {
     /// Id of the scenario.
     pub scenario: &'a str,
     /// Earliest end of the runs.
@@ -255,7 +255,7 @@ pub struct Tallies<'a> {
 
 /// Number of conclusive runs in a time slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tally {
+pub struct SlotCount {
     /// Number of the slot: seconds since 1970 divided by the slot length.
     pub slot: i64,
     /// Number of runs that passed, were degraded or failed.
@@ -277,14 +277,14 @@ pub trait History: Send + Sync {
     async fn recent(&self, scenario: Option<&str>, limit: u32) -> Result<Vec<Outcome>>;
 
     /// Returns the last `limit` runs of each scenario, newest first within a scenario, in a single query.
-    async fn recent_of_each(&self, limit: u32) -> Result<Vec<Recent>>;
+    async fn run_summaries(&self, limit: u32) -> Result<Vec<RunSummary>>;
 
     /// Returns the end times and durations of the passed and degraded runs that match the query, newest first. For a
     /// step, the durations are those of the runs in which the step passed.
-    async fn durations(&self, asked: &Durations<'_>) -> Result<Vec<(DateTime<Utc>, Duration)>>;
+    async fn durations(&self, asked: &DurationQuery<'_>) -> Result<Vec<(DateTime<Utc>, Duration)>>;
 
     /// Counts runs in slots, oldest first. Slots without runs are omitted.
-    async fn tallies(&self, asked: &Tallies<'_>) -> Result<Vec<Tally>>;
+    async fn slot_counts(&self, asked: &SlotCountQuery<'_>) -> Result<Vec<SlotCount>>;
 
     /// Returns the outcome of a run, or `None` if it is not stored.
     async fn run(&self, run: RunId) -> Result<Option<Outcome>>;
@@ -292,7 +292,7 @@ pub trait History: Send + Sync {
 
 /// Stored decision, with the number of times in a row that it was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptDecision {
+pub struct DecisionRecord {
     /// Last of these decisions.
     pub decision: Decision,
     /// Time of the first of these decisions.
@@ -305,10 +305,10 @@ pub struct KeptDecision {
 #[async_trait]
 pub trait Incidents: Send + Sync {
     /// Returns the alert states by subject.
-    async fn watches(&self) -> Result<Vec<(Subject, Json)>>;
+    async fn alert_states(&self) -> Result<Vec<(Subject, Json)>>;
 
     /// Returns the other alerting entries by key.
-    async fn memory(&self) -> Result<Vec<(String, Json)>>;
+    async fn alerting_entries(&self) -> Result<Vec<(String, Json)>>;
 
     /// Returns up to `limit` incidents: open ones first, newest first.
     async fn incidents(&self, limit: u32) -> Result<Vec<Incident>>;
@@ -317,7 +317,7 @@ pub trait Incidents: Send + Sync {
     async fn incident(&self, key: &str) -> Result<Option<Incident>>;
 
     /// Returns up to `limit` decisions about a subject, newest first.
-    async fn decisions(&self, subject: &Subject, limit: u32) -> Result<Vec<KeptDecision>>;
+    async fn decisions(&self, subject: &Subject, limit: u32) -> Result<Vec<DecisionRecord>>;
 }
 
 /// A notification and the state of its delivery.
@@ -335,13 +335,13 @@ pub struct NotificationRecord {
 
 /// Result of a delivery attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Delivery {
+pub enum DeliveryStatus {
     /// The receiver accepted the notification.
-    Sent,
+    Delivered,
     /// The receiver surely did not accept the notification, which stays queued for another attempt.
-    Refused(String),
+    Retryable(String),
     /// The receiver may or may not have accepted the notification, which stays queued for another attempt.
-    Unsure(String),
+    Uncertain(String),
     /// The notification cannot be delivered and was given up.
     Failed(String),
 }
@@ -350,17 +350,17 @@ pub enum Delivery {
 #[async_trait]
 pub trait Outbox: Send + Sync {
     /// Returns up to `limit` notifications queued for a receiver, oldest first.
-    async fn owed(&self, receiver: &str, limit: u32) -> Result<Vec<Notification>>;
+    async fn queued(&self, receiver: &str, limit: u32) -> Result<Vec<Notification>>;
 
     /// Returns the names of all receivers with queued notifications.
-    async fn creditors(&self) -> Result<Vec<String>>;
+    async fn receivers_with_queued(&self) -> Result<Vec<String>>;
 
     /// Records the start of an attempt. From here until [`Outbox::delivered`], the notification may have reached the
     /// receiver.
-    async fn trying(&self, notification: &str) -> Result<()>;
+    async fn attempt_started(&self, notification: &str) -> Result<()>;
 
     /// Records the end of an attempt.
-    async fn delivered(&self, notification: &str, delivery: &Delivery, at: DateTime<Utc>) -> Result<()>;
+    async fn attempt_finished(&self, notification: &str, delivery: &DeliveryStatus, at: DateTime<Utc>) -> Result<()>;
 
     /// Returns the notifications of an incident, oldest first.
     async fn notifications(&self, incident: &str) -> Result<Vec<NotificationRecord>>;
@@ -372,7 +372,8 @@ pub trait Outbox: Send + Sync {
     async fn memos(&self, receiver: &str) -> Result<Vec<(String, Json)>>;
 
     /// Replaces the receiver state of a dedup key, or deletes it if `memo` is `None`.
-    async fn keep_memo(&self, receiver: &str, key: &str, memo: Option<&Json>, at: DateTime<Utc>) -> Result<()>;
+    async fn set_receiver_state(&self, receiver: &str, key: &str, memo: Option<&Json>, at: DateTime<Utc>)
+    -> Result<()>;
 }
 
 /// Exit code of a check-in that reports a failure without an exit code.
@@ -380,25 +381,25 @@ pub const FAILED: u8 = u8::MAX;
 
 /// Signal of a check-in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Beat {
+pub enum CheckIn {
     /// The job started.
     Started,
     /// The job ended with this exit code; 0 is success.
-    Ended(u8),
+    CheckInEnd(u8),
 }
 
 /// Latest check-ins of a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Heard {
+pub struct CheckInState {
     /// Last start of the job.
     pub started_at: Option<DateTime<Utc>>,
     /// Last end of the job.
-    pub ended: Option<Ended>,
+    pub ended: Option<CheckInEnd>,
 }
 
 /// End of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ended {
+pub struct CheckInEnd {
     /// Time of the end.
     pub at: DateTime<Utc>,
     /// Exit code; 0 is success.
@@ -407,12 +408,12 @@ pub struct Ended {
 
 /// Check-ins of heartbeats.
 #[async_trait]
-pub trait Beats: Send + Sync {
+pub trait CheckIns: Send + Sync {
     /// Records a check-in.
-    async fn beat(&self, name: &str, beat: Beat, at: DateTime<Utc>) -> Result<()>;
+    async fn check_in(&self, name: &str, beat: CheckIn, at: DateTime<Utc>) -> Result<()>;
 
     /// Returns the latest check-ins of a heartbeat, or `None` if there were none yet.
-    async fn beats(&self, name: &str) -> Result<Option<Heard>>;
+    async fn check_in_state(&self, name: &str) -> Result<Option<CheckInState>>;
 }
 
 /// A numbered record: an outcome, or a change of an incident.
@@ -462,7 +463,7 @@ pub trait Positions: Send + Sync {
 
 /// Part of the archive to read.
 #[derive(Debug, Clone, Copy)]
-pub struct Page {
+pub struct TimeRange {
     /// Start of the range, included.
     pub since: DateTime<Utc>,
     /// End of the range, included.
@@ -477,17 +478,17 @@ pub struct Page {
 pub trait Archive: Send + Sync {
     /// Returns outcomes in the order of their ends, and by run id where several ended at the same time. Starts after
     /// `after`, the last outcome of the previous page.
-    async fn ended(&self, page: &Page, after: Option<&Outcome>) -> Result<Vec<Outcome>>;
+    async fn outcomes_between(&self, page: &TimeRange, after: Option<&Outcome>) -> Result<Vec<Outcome>>;
 
     /// Returns the notifications queued in the range in the order in which they were written, each with its row number.
     /// Starts after the row number `after`: that of the last row of the previous page, or 0.
-    async fn told(&self, page: &Page, after: i64) -> Result<Vec<(i64, NotificationRecord)>>;
+    async fn notifications_between(&self, page: &TimeRange, after: i64) -> Result<Vec<(i64, NotificationRecord)>>;
 
     /// Returns the earliest opening time of the incidents that were open at `at`, or `None` if there were none.
-    async fn open_at(&self, at: DateTime<Utc>) -> Result<Option<DateTime<Utc>>>;
+    async fn earliest_open_at(&self, at: DateTime<Utc>) -> Result<Option<DateTime<Utc>>>;
 
-    /// Counts runs in slots like [`History::tallies`], limited to runs that ended before `before`.
-    async fn tallies_before(&self, asked: &Tallies<'_>, before: DateTime<Utc>) -> Result<Vec<Tally>>;
+    /// Counts runs in slots like [`History::slot_counts`], limited to runs that ended before `before`.
+    async fn slot_counts_before(&self, asked: &SlotCountQuery<'_>, before: DateTime<Utc>) -> Result<Vec<SlotCount>>;
 }
 
 /// Data that deliveries and heartbeats keep in memory, read once when a store is opened.
@@ -500,7 +501,7 @@ pub struct WorkingSet {
     /// Receiver states: receiver, dedup key, value and time of the last change.
     pub memos: Vec<(String, String, Json, DateTime<Utc>)>,
     /// Latest check-ins by name of the heartbeat.
-    pub check_ins: Vec<(String, Heard)>,
+    pub check_ins: Vec<(String, CheckInState)>,
     /// Number of the last outcome that the destination of each sink has.
     pub positions: BTreeMap<String, u64>,
     /// Last number given to an outcome or a change.
@@ -525,8 +526,8 @@ impl Uncertainty {
     pub fn after(self, change: &AttemptChange) -> Self {
         match change {
             AttemptChange::Started if self == Self::None => Self::Attempt,
-            AttemptChange::Started | AttemptChange::Finished(Delivery::Unsure(_)) => Self::Earlier,
-            AttemptChange::Finished(Delivery::Refused(_)) if self != Self::Earlier => Self::None,
+            AttemptChange::Started | AttemptChange::Finished(DeliveryStatus::Uncertain(_)) => Self::Earlier,
+            AttemptChange::Finished(DeliveryStatus::Retryable(_)) if self != Self::Earlier => Self::None,
             AttemptChange::Finished(_) => self,
         }
     }
@@ -553,9 +554,9 @@ pub trait Database: Store + Positions {
 }
 
 /// All stored data of the agent.
-pub trait Store: Runs + History + Incidents + Outbox + Beats {}
+pub trait Store: Runs + History + Incidents + Outbox + CheckIns {}
 
-impl<T: Runs + History + Incidents + Outbox + Beats> Store for T {}
+impl<T: Runs + History + Incidents + Outbox + CheckIns> Store for T {}
 
 #[cfg(test)]
 mod conformance;

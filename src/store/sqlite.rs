@@ -25,9 +25,10 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{Connection as _, Row as _, SqlSafeStr as _, SqliteConnection, SqlitePool};
 
 use super::{
-    Archive, AttemptChange, Batch, Beat, Beats, Database, Delivery, Durations, Ended, Heard, History, Identity,
-    Incidents, Intent, KeptDecision, MemoChange, NotificationRecord, Numbered, Opener, Outbox, Page, Positions, Recent,
-    Recorded, Result, Runs, StoreError, StoreFault, Tallies, Tally, Uncertainty, WorkingSet,
+    Archive, AttemptChange, Batch, CheckIn, CheckInEnd, CheckInState, CheckIns, Database, DecisionRecord,
+    DeliveryStatus, DurationQuery, History, Identity, Incidents, NotificationRecord, Numbered, Opener, Outbox,
+    PlannedRun, Positions, ReceiverStateChange, Recorded, Result, RunSummary, Runs, SlotCount, SlotCountQuery,
+    StoreError, StoreFault, TimeRange, Uncertainty, WorkingSet,
 };
 use crate::incident::{Decision, Incident, Notification, Subject};
 use crate::outcome::{Outcome, RunId};
@@ -299,7 +300,7 @@ impl Sqlite {
         self.writer.close().await;
     }
 
-    async fn count(&self, asked: &Tallies<'_>, before: i64) -> Result<Vec<Tally>> {
+    async fn count(&self, asked: &SlotCountQuery<'_>, before: i64) -> Result<Vec<SlotCount>> {
         // Answered from the index alone.
         let rows = sqlx::query(
             "SELECT ended_at / ?1, count(*), sum(verdict = 'failed') FROM outcomes
@@ -311,7 +312,7 @@ impl Sqlite {
         .bind(before)
         .fetch_all(&self.readers)
         .await?;
-        let tally = |row: &SqliteRow| Tally {
+        let tally = |row: &SqliteRow| SlotCount {
             slot: row.get(0),
             runs: row.get::<i64, _>(1).unsigned_abs(),
             failed: row.get::<i64, _>(2).unsigned_abs(),
@@ -346,7 +347,9 @@ fn place(options: &SqliteConnectOptions) -> Result<(PathBuf, u64, u64)> {
 }
 
 fn newer(version: i64) -> StoreError {
-    StoreError::refused(format!("it was written by a newer version of wachta (tables {version}, known {SCHEMA_VERSION})"))
+    StoreError::refused(format!(
+        "it was written by a newer version of wachta (tables {version}, known {SCHEMA_VERSION})"
+    ))
 }
 
 fn does_not_open(url: &str, error: &StoreError) -> StoreError {
@@ -425,12 +428,12 @@ fn seconds(seconds: f64) -> Result<Duration> {
 }
 
 /// Reads the latest check-ins of a heartbeat: last start, last end and its exit code, starting at a column.
-fn check_in(row: &SqliteRow, from: usize) -> Result<Heard> {
+fn check_in(row: &SqliteRow, from: usize) -> Result<CheckInState> {
     let code: Option<u8> = row.try_get(from + 2)?;
     let ended: Option<i64> = row.try_get(from + 1)?;
-    Ok(Heard {
+    Ok(CheckInState {
         started_at: row.try_get::<Option<i64>, _>(from)?.map(time),
-        ended: ended.map(|at| Ended { at: time(at), code: code.unwrap_or(super::FAILED) }),
+        ended: ended.map(|at| CheckInEnd { at: time(at), code: code.unwrap_or(super::FAILED) }),
     })
 }
 
@@ -450,7 +453,7 @@ impl Runs for Sqlite {
         self.write(async |connection| write::batch(connection, batch).await).await
     }
 
-    async fn open_intents(&self, location: &str) -> Result<Vec<Intent>> {
+    async fn open_planned_runs(&self, location: &str) -> Result<Vec<PlannedRun>> {
         let rows = sqlx::query(
             "SELECT run, scenario, name, kind, due_at FROM planned_runs WHERE location = ? ORDER BY due_at",
         )
@@ -458,7 +461,7 @@ impl Runs for Sqlite {
         .fetch_all(&self.readers)
         .await?;
         Ok(readable(&rows, "a planned run", |row| {
-            Ok(Intent {
+            Ok(PlannedRun {
                 run: run_id(row)?,
                 scenario: row.try_get::<&str, _>(1)?.into(),
                 name: row.try_get(2)?,
@@ -544,7 +547,7 @@ impl History for Sqlite {
         }
     }
 
-    async fn recent_of_each(&self, limit: u32) -> Result<Vec<Recent>> {
+    async fn run_summaries(&self, limit: u32) -> Result<Vec<RunSummary>> {
         let rows = sqlx::query(concat!(
             each!(),
             "SELECT o.run, o.scenario, o.ended_at, o.verdict, o.reason, o.seconds FROM s JOIN outcomes AS o
@@ -556,7 +559,7 @@ impl History for Sqlite {
         .fetch_all(&self.readers)
         .await?;
         Ok(readable(&rows, "a run", |row| {
-            Ok(Recent {
+            Ok(RunSummary {
                 run: run_id(row)?,
                 scenario: row.try_get::<&str, _>(1)?.into(),
                 ended_at: time(row.try_get(2)?),
@@ -567,7 +570,7 @@ impl History for Sqlite {
         }))
     }
 
-    async fn durations(&self, asked: &Durations<'_>) -> Result<Vec<(DateTime<Utc>, std::time::Duration)>> {
+    async fn durations(&self, asked: &DurationQuery<'_>) -> Result<Vec<(DateTime<Utc>, std::time::Duration)>> {
         let mut query = match asked.step {
             None => sqlx::query(concat!("SELECT ended_at, seconds ", good!())),
             Some(_) => sqlx::query(concat!(
@@ -590,7 +593,7 @@ impl History for Sqlite {
         Ok(readable(&rows, "a duration", |row| Ok((time(row.try_get(0)?), seconds(row.try_get(1)?)?))))
     }
 
-    async fn tallies(&self, asked: &Tallies<'_>) -> Result<Vec<Tally>> {
+    async fn slot_counts(&self, asked: &SlotCountQuery<'_>) -> Result<Vec<SlotCount>> {
         self.count(asked, i64::MAX).await
     }
 
@@ -601,14 +604,14 @@ impl History for Sqlite {
 
 #[async_trait]
 impl Incidents for Sqlite {
-    async fn watches(&self) -> Result<Vec<(Subject, Json)>> {
+    async fn alert_states(&self) -> Result<Vec<(Subject, Json)>> {
         let rows = sqlx::query("SELECT subject, body FROM alert_states").fetch_all(&self.readers).await?;
         Ok(readable(&rows, "the alerting state of a subject", |row| {
             Ok((Subject(row.try_get::<&str, _>(0)?.into()), body(row, 1)?))
         }))
     }
 
-    async fn memory(&self) -> Result<Vec<(String, Json)>> {
+    async fn alerting_entries(&self) -> Result<Vec<(String, Json)>> {
         let rows = sqlx::query("SELECT key, body FROM alerting_entries ORDER BY key").fetch_all(&self.readers).await?;
         Ok(readable(&rows, "an entry of alerting", |row| Ok((row.try_get(0)?, body(row, 1)?))))
     }
@@ -629,7 +632,7 @@ impl Incidents for Sqlite {
         row.as_ref().map(|row| body(row, 0)).transpose()
     }
 
-    async fn decisions(&self, subject: &Subject, limit: u32) -> Result<Vec<KeptDecision>> {
+    async fn decisions(&self, subject: &Subject, limit: u32) -> Result<Vec<DecisionRecord>> {
         let rows =
             sqlx::query("SELECT body, first_at, count FROM decisions WHERE subject = ? ORDER BY id DESC LIMIT ?")
                 .bind(subject.as_str())
@@ -637,7 +640,7 @@ impl Incidents for Sqlite {
                 .fetch_all(&self.readers)
                 .await?;
         Ok(readable(&rows, "a decision", |row| {
-            Ok(KeptDecision {
+            Ok(DecisionRecord {
                 decision: body::<Decision>(row, 0)?,
                 first_at: time(row.try_get(1)?),
                 count: row.try_get::<i64, _>(2)?.unsigned_abs(),
@@ -648,7 +651,7 @@ impl Incidents for Sqlite {
 
 #[async_trait]
 impl Outbox for Sqlite {
-    async fn owed(&self, receiver: &str, limit: u32) -> Result<Vec<Notification>> {
+    async fn queued(&self, receiver: &str, limit: u32) -> Result<Vec<Notification>> {
         let rows = sqlx::query(
             "SELECT body, uncertain FROM notifications WHERE receiver = ? AND state = 'queued' ORDER BY seq LIMIT ?",
         )
@@ -661,19 +664,19 @@ impl Outbox for Sqlite {
         }))
     }
 
-    async fn creditors(&self) -> Result<Vec<String>> {
+    async fn receivers_with_queued(&self) -> Result<Vec<String>> {
         let rows = sqlx::query("SELECT DISTINCT receiver FROM notifications WHERE state = 'queued'")
             .fetch_all(&self.readers)
             .await?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
-    async fn trying(&self, notification: &str) -> Result<()> {
+    async fn attempt_started(&self, notification: &str) -> Result<()> {
         let attempts = vec![(notification.to_owned(), AttemptChange::Started, Utc::now())];
         self.commit(&Batch { attempts, ..Batch::default() }).await
     }
 
-    async fn delivered(&self, notification: &str, delivery: &Delivery, at: DateTime<Utc>) -> Result<()> {
+    async fn attempt_finished(&self, notification: &str, delivery: &DeliveryStatus, at: DateTime<Utc>) -> Result<()> {
         let attempts = vec![(notification.to_owned(), AttemptChange::Finished(delivery.clone()), at)];
         self.commit(&Batch { attempts, ..Batch::default() }).await
     }
@@ -704,19 +707,26 @@ impl Outbox for Sqlite {
         Ok(readable(&rows, "the state of a receiver", |row| Ok((row.try_get(0)?, body(row, 1)?))))
     }
 
-    async fn keep_memo(&self, receiver: &str, key: &str, memo: Option<&Json>, at: DateTime<Utc>) -> Result<()> {
-        let change = MemoChange { receiver: receiver.to_owned(), key: key.to_owned(), memo: memo.cloned(), at };
+    async fn set_receiver_state(
+        &self,
+        receiver: &str,
+        key: &str,
+        memo: Option<&Json>,
+        at: DateTime<Utc>,
+    ) -> Result<()> {
+        let change =
+            ReceiverStateChange { receiver: receiver.to_owned(), key: key.to_owned(), memo: memo.cloned(), at };
         self.commit(&Batch { memos: vec![change], ..Batch::default() }).await
     }
 }
 
 #[async_trait]
-impl Beats for Sqlite {
-    async fn beat(&self, name: &str, beat: Beat, at: DateTime<Utc>) -> Result<()> {
+impl CheckIns for Sqlite {
+    async fn check_in(&self, name: &str, beat: CheckIn, at: DateTime<Utc>) -> Result<()> {
         self.commit(&Batch { check_ins: vec![(name.to_owned(), beat, at)], ..Batch::default() }).await
     }
 
-    async fn beats(&self, name: &str) -> Result<Option<Heard>> {
+    async fn check_in_state(&self, name: &str) -> Result<Option<CheckInState>> {
         let row = sqlx::query("SELECT started_at, ended_at, code FROM check_ins WHERE name = ?")
             .bind(name.to_owned())
             .fetch_optional(&self.readers)
@@ -727,7 +737,7 @@ impl Beats for Sqlite {
 
 #[async_trait]
 impl Archive for Sqlite {
-    async fn ended(&self, page: &Page, after: Option<&Outcome>) -> Result<Vec<Outcome>> {
+    async fn outcomes_between(&self, page: &TimeRange, after: Option<&Outcome>) -> Result<Vec<Outcome>> {
         // The index by time contains the run as well, because it is the primary key, so that nothing has to be sorted.
         let (at, run) =
             after.map_or((page.since, String::new()), |outcome| (outcome.ended_at, outcome.run.to_string()));
@@ -743,7 +753,7 @@ impl Archive for Sqlite {
         Ok(readable(&rows, "an outcome", |row| body(row, 0)))
     }
 
-    async fn told(&self, page: &Page, after: i64) -> Result<Vec<(i64, NotificationRecord)>> {
+    async fn notifications_between(&self, page: &TimeRange, after: i64) -> Result<Vec<(i64, NotificationRecord)>> {
         let rows = sqlx::query(
             "SELECT body, state, done_at, problem, seq FROM notifications
              WHERE seq > ? AND queued_at BETWEEN ? AND ? ORDER BY seq LIMIT ?",
@@ -757,7 +767,7 @@ impl Archive for Sqlite {
         Ok(readable(&rows, "a notification", |row| Ok((row.try_get(4)?, state(row)?))))
     }
 
-    async fn open_at(&self, at: DateTime<Utc>) -> Result<Option<DateTime<Utc>>> {
+    async fn earliest_open_at(&self, at: DateTime<Utc>) -> Result<Option<DateTime<Utc>>> {
         let row = sqlx::query(
             "SELECT min(opened_at) FROM incidents
              WHERE opened_at < ?1 AND (resolved_at IS NULL OR resolved_at >= ?1)",
@@ -768,7 +778,7 @@ impl Archive for Sqlite {
         Ok(row.get::<Option<i64>, _>(0).map(time))
     }
 
-    async fn tallies_before(&self, asked: &Tallies<'_>, before: DateTime<Utc>) -> Result<Vec<Tally>> {
+    async fn slot_counts_before(&self, asked: &SlotCountQuery<'_>, before: DateTime<Utc>) -> Result<Vec<SlotCount>> {
         self.count(asked, micros(before)).await
     }
 }

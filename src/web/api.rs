@@ -303,7 +303,7 @@ pub(super) async fn silences(With(state): With<Arc<State>>) -> Answer {
 
 /// Returns the silences and maintenance windows in a store in the format of the API.
 pub async fn mutes_in(store: &(impl Incidents + ?Sized)) -> Result<Value, StoreError> {
-    let memory = store.memory().await?;
+    let memory = store.alerting_entries().await?;
     let mutes = memory.into_iter().filter(|(key, _)| key.starts_with(crate::names::MUTES));
     Ok(mutes.map(|(_, body)| body).collect())
 }

@@ -9,11 +9,11 @@ use axum::http::StatusCode;
 use chrono::Utc;
 
 use super::State;
-use crate::store::{Beat, FAILED};
+use crate::store::{CheckIn, FAILED};
 
 /// Records a check-in for work that has succeeded.
 pub(super) async fn success(With(state): With<Arc<State>>, Path(name): Path<String>) -> (StatusCode, String) {
-    take(&state, &name, Beat::Ended(0)).await
+    take(&state, &name, CheckIn::CheckInEnd(0)).await
 }
 
 /// Records a check-in for work that has begun, has failed, or has ended with an exit code.
@@ -22,10 +22,10 @@ pub(super) async fn told(
     Path((name, what)): Path<(String, String)>,
 ) -> (StatusCode, String) {
     let beat = match what.as_str() {
-        "start" => Beat::Started,
-        "fail" => Beat::Ended(FAILED),
+        "start" => CheckIn::Started,
+        "fail" => CheckIn::CheckInEnd(FAILED),
         code => match code.parse() {
-            Ok(code) => Beat::Ended(code),
+            Ok(code) => CheckIn::CheckInEnd(code),
             Err(_) => {
                 let text = "write /beat/NAME, /beat/NAME/start, /beat/NAME/fail or /beat/NAME/EXITCODE (0 to 255)\n";
                 return (StatusCode::NOT_FOUND, text.into());
@@ -35,7 +35,7 @@ pub(super) async fn told(
     take(&state, &name, beat).await
 }
 
-async fn take(state: &State, name: &str, beat: Beat) -> (StatusCode, String) {
+async fn take(state: &State, name: &str, beat: CheckIn) -> (StatusCode, String) {
     let known = |name: &str| {
         let overview = state.overview.borrow();
         overview.scenarios.values().filter_map(|one| one.heartbeat()).any(|one| one.name.value == name)
@@ -43,7 +43,7 @@ async fn take(state: &State, name: &str, beat: Beat) -> (StatusCode, String) {
     if !known(name) {
         return (StatusCode::NOT_FOUND, "no heartbeat check with this name\n".into());
     }
-    match state.store.beat(name, beat, Utc::now()).await {
+    match state.store.check_in(name, beat, Utc::now()).await {
         Ok(()) => (StatusCode::OK, "ok\n".into()),
         Err(error) => {
             tracing::error!(name, %error, "cannot store a check-in");
@@ -62,7 +62,7 @@ mod tests {
     use crate::scenario::{Lookup, LookupError, load};
     use crate::sink::prometheus::Prometheus;
     use crate::store::evidence::EvidenceFolder;
-    use crate::store::{Beats as _, FAILED, Sqlite};
+    use crate::store::{CheckIns as _, FAILED, Sqlite};
     use crate::web::{Overview, State, router};
 
     struct Nothing;
@@ -112,7 +112,7 @@ mod tests {
             stream.write_all(request.as_bytes()).await.unwrap();
             let mut answer = String::new();
             stream.read_to_string(&mut answer).await.unwrap();
-            let known = store.beats("job").await.unwrap();
+            let known = store.check_in_state("job").await.unwrap();
             let code = known.as_ref().and_then(|known| known.ended.as_ref()).map(|ended| ended.code);
             (answer[9..12].to_owned(), known.is_some_and(|known| known.started_at.is_some()), code)
         };
@@ -133,6 +133,6 @@ mod tests {
         ] {
             assert_eq!(heard(request).await, (status.to_owned(), started, code), "{request}");
         }
-        assert_eq!(store.beats("other").await.unwrap(), None);
+        assert_eq!(store.check_in_state("other").await.unwrap(), None);
     }
 }

@@ -176,7 +176,11 @@ impl Reach {
         if !is_own(address.ip()) || self.allows(|pattern| pattern.fits(host, address)) {
             return Ok(());
         }
-        Err(refused(&address.to_string(), &format!("is not allowed for checks, because it belongs to {owner}"), &address))
+        Err(refused(
+            &address.to_string(),
+            &format!("is not allowed for checks, because it belongs to {owner}"),
+            &address,
+        ))
     }
 
     /// Rejects a Unix socket that must not be connected to.

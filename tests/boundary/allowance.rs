@@ -465,8 +465,11 @@ async fn probes_reach_neither_the_agents_own_web_nor_sockets() {
     let mut wrong = Vec::new();
     for (module, target) in rows {
         let answer = agent.get(&format!("/probe?module={module}&debug=true&target={}", encoded(&target))).await;
-        let why =
-            if module == "unix" { "not allowed by `probe.targets`" } else { "`allow.network` of the agent configuration" };
+        let why = if module == "unix" {
+            "not allowed by `probe.targets`"
+        } else {
+            "`allow.network` of the agent configuration"
+        };
         let is_refused = answer.contains("probe_success 0") && answer.contains(why);
         if !is_refused || answer.contains("probe_http_status_code 200") {
             wrong.push(format!("{module} {target}: {answer}"));

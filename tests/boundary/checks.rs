@@ -146,20 +146,26 @@ async fn a_database_is_asked() {
         check(sql, expect, "passed").await;
     }
     check("SELECT 1", "2", "failed assertion the first value: expected 2, got 1").await;
-    check("SELECT 1 FROM gone", "1", "failed assertion the server returned an error: relation \"gone\" does not exist").await;
+    check("SELECT 1 FROM gone", "1", "failed assertion the server returned an error: relation \"gone\" does not exist")
+        .await;
     check(
         "CREATE TABLE a (b int)",
         "1",
         "failed assertion the server returned an error: cannot execute CREATE TABLE in a read-only transaction",
     )
     .await;
-    check("SELECT 1; SELECT 2", "1", "failed assertion the server returned an error: cannot insert multiple commands").await;
-    check("SELECT interval '1 day'", "1", "unknown configuration the first value has the unsupported type INTERVAL").await;
+    check("SELECT 1; SELECT 2", "1", "failed assertion the server returned an error: cannot insert multiple commands")
+        .await;
+    check("SELECT interval '1 day'", "1", "unknown configuration the first value has the unsupported type INTERVAL")
+        .await;
     let slow = checked(&format!("postgres: \"{url}\", sql: SELECT pg_sleep(600), timeout: 700ms")).await;
     assert_eq!(slow.verdict, Verdict::Failed, "{}", shown(&slow));
     let at = |address: &str| format!("postgres: \"{}\"", url.replacen("wachta:hidden@127.0.0.1", address, 1));
     let refused = shown(&checked(&at("wachta:another@127.0.0.1")).await);
-    assert!(refused.starts_with("failed assertion the server returned an error: password authentication failed"), "{refused}");
+    assert!(
+        refused.starts_with("failed assertion the server returned an error: password authentication failed"),
+        "{refused}"
+    );
     let plain = shown(&checked(&format!("postgres: \"{url}?sslmode=require\"")).await);
     assert!(plain.starts_with("failed tls no TLS: "), "{plain}");
     let gone = shown(&checked(&at("wachta:hidden@nobody.invalid")).await);

@@ -256,7 +256,11 @@ async fn a_receiver_is_tried() {
     folder.write("hook", &format!("http://{address}/hidden-token\n"));
     folder.write("bad.yaml", "location: waw-1\nscenarios: []\nalerting: {templates: {title: \"{{ nam }}\"}}\n");
     let cases: &[(&[&str], i32, &str)] = &[
-        (&["alerts", "test", "hook"], 0, "hook accepted the test: 204 No Content\nhook accepted the resolution of the test: 204"),
+        (
+            &["alerts", "test", "hook"],
+            0,
+            "hook accepted the test: 204 No Content\nhook accepted the resolution of the test: 204",
+        ),
         (&["alerts", "test", "hook", "--config", "./wachta.yaml"], 0, "hook accepted the test: 204"),
         (&["alerts", "test", "log"], 0, "log accepted the test"),
         (&["alerts", "test", "away"], 1, "away did not accept the test, but may later: no connection: "),

@@ -122,7 +122,7 @@ async fn killed_browsers_are_nobodys_incident_but_the_agents() {
     let outcomes = store.recent(None, 100_000).await.unwrap();
     let runs: BTreeSet<RunId> = outcomes.iter().map(|outcome| outcome.run).collect();
     assert_eq!(runs.len(), outcomes.len(), "one outcome for each run");
-    assert_eq!(store.open_intents("here").await.unwrap(), []);
+    assert_eq!(store.open_planned_runs("here").await.unwrap(), []);
     let mut harmed = BTreeSet::new();
     for hit in &hits {
         // One session at a time, so one run at a time.

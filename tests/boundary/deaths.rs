@@ -240,7 +240,7 @@ async fn agent_killed(scenario: &str, site: &Site, pause: Duration) -> Seen {
     let store = async || Sqlite::open(&format!("sqlite:{}", folder.path().join("wachta.db").display())).await.unwrap();
     let was = store().await;
     let now = chrono::Utc::now();
-    let open = was.open_intents("here").await.unwrap();
+    let open = was.open_planned_runs("here").await.unwrap();
     was.close().await;
     let lost: Vec<RunId> = open.iter().filter(|intent| intent.due_at < now).map(|intent| intent.run).collect();
 
@@ -248,7 +248,7 @@ async fn agent_killed(scenario: &str, site: &Site, pause: Duration) -> Seen {
     assert_eq!(agent.stop().await, Some(0));
     let is = store().await;
     let outcomes = is.recent(None, 1000).await.unwrap();
-    assert_eq!(is.open_intents("here").await.unwrap(), []);
+    assert_eq!(is.open_planned_runs("here").await.unwrap(), []);
     is.close().await;
     assert_eq!((processes(&marks), sessions(&browsers)), (0, 0), "something is left of the agent");
     stop.cancel();

@@ -54,7 +54,7 @@ fn is_used(yaml: &str) -> bool {
 
 fn rows(keys: &[Key]) -> String {
     let (now, later): (Vec<&Key>, Vec<&Key>) = keys.iter().partition(|key| key.shape.is_some());
-    let mut text = String::from("| key | what |\n|---|---|\n");
+    let mut text = String::from("| Key | Description |\n|---|---|\n");
     for key in now {
         text.push_str(&format!("| `{}` | {} |\n", key.name, key.doc.replace('|', "\\|")));
     }
@@ -66,7 +66,7 @@ fn rows(keys: &[Key]) -> String {
 }
 
 fn kinds(kinds: &[Kind]) -> String {
-    let mut text = String::from("| key | what | beside it |\n|---|---|---|\n");
+    let mut text = String::from("| Key | Description | Additional keys |\n|---|---|---|\n");
     for kind in kinds.iter().filter(|kind| kind.key.shape.is_some()) {
         let beside: Vec<String> =
             kind.beside.iter().filter(|key| key.shape.is_some()).map(|key| format!("`{}`", key.name)).collect();
@@ -95,7 +95,7 @@ fn every_key_is_documented() {
         ("Any check", rows(keys::CHECK)),
         ("Kinds of checks", kinds(keys::CHECK_KINDS)),
         ("`alert`", rows(keys::ALERT)),
-        ("A file that others use", rows(keys::FRAGMENT)),
+        ("Fragments", rows(keys::FRAGMENT)),
         ("`browser`", rows(keys::BROWSER)),
         ("`browser: {geolocation: …}`", rows(keys::GEOLOCATION)),
         ("`browser: {cookies: {NAME: …}}`", rows(keys::PRESET_COOKIE)),
@@ -107,9 +107,9 @@ fn every_key_is_documented() {
         ("`slower_than_usual`", rows(usual::USUAL)),
         ("`secrets`", rows(keys::SECRET)),
         ("`totp`", rows(keys::TOTP)),
-        ("Beside any step", rows(keys::MODIFIERS)),
+        ("Options for any step", rows(keys::MODIFIERS)),
         ("Steps on a page", kinds(keys::PAGE_ACTIONS)),
-        ("Beside a request (`GET POST PUT PATCH DELETE HEAD OPTIONS`)", rows(keys::REQUEST)),
+        ("Options of a request (`GET POST PUT PATCH DELETE HEAD OPTIONS`)", rows(keys::REQUEST)),
         ("`multipart: {NAME: …}`", rows(keys::PART)),
         ("`graphql`", rows(keys::GRAPHQL)),
         ("`basic_auth` of a request", rows(keys::REQUEST_BASIC_AUTH)),
@@ -117,16 +117,16 @@ fn every_key_is_documented() {
         ("`eventually`", rows(keys::EVENTUALLY)),
         ("`trust`", rows(keys::TRUST)),
         ("`group` and `use`", kinds(&[keys::GROUP, keys::USE])),
-        ("Targets", rows(keys::HOW)),
-        ("Beside the \"how\" of a target", rows(keys::TARGET_BESIDE)),
+        ("Locators", rows(keys::HOW)),
+        ("Locator options", rows(keys::TARGET_BESIDE)),
         ("Matchers", rows(keys::MATCHERS)),
         ("`expect` on a page", rows(keys::PAGE_FACTS)),
         ("`expect: {element: …}`", rows(keys::ELEMENT_FACTS)),
         ("`expect: {download: …}`", rows(keys::DOWNLOAD)),
         ("`expect: {request: …}`", rows(keys::SENT)),
-        ("`expect` on an answer", rows(keys::RESPONSE_FACTS)),
+        ("`expect` on a response", rows(keys::RESPONSE_FACTS)),
         ("`save` on a page", rows(keys::PAGE_SOURCES)),
-        ("`save` on an answer", rows(keys::RESPONSE_SOURCES)),
+        ("`save` on a response", rows(keys::RESPONSE_SOURCES)),
     ];
     let checks = keys::CHECK_EXPECT.iter().map(|(title, table)| (*title, rows(table)));
     let (begin, end) = ("the reader uses -->\n", "<!-- end of keys -->\n");

@@ -55,8 +55,8 @@ async fn outcomes(folder: &Folder) -> Vec<Outcome> {
     let outcomes = store.recent(None, 100_000).await.unwrap();
     let runs: BTreeSet<RunId> = outcomes.iter().map(|outcome| outcome.run).collect();
     assert_eq!(runs.len(), outcomes.len(), "one outcome for each run");
-    assert_eq!(store.open_intents("here").await.unwrap(), []);
-    assert_eq!(store.creditors().await.unwrap(), Vec::<String>::new(), "nobody is owed a notification");
+    assert_eq!(store.open_planned_runs("here").await.unwrap(), []);
+    assert_eq!(store.receivers_with_queued().await.unwrap(), Vec::<String>::new(), "nobody is owed a notification");
     store.close().await;
     outcomes
 }
@@ -161,7 +161,7 @@ async fn a_killed_agent_leaves_no_browser_and_its_run_is_closed_once() {
     assert!(processes(&leases) > 0);
     let begun = async || -> Vec<RunId> {
         let store = store(&folder).await;
-        let open = store.open_intents("here").await.unwrap();
+        let open = store.open_planned_runs("here").await.unwrap();
         store.close().await;
         open.iter().filter(|intent| intent.due_at < chrono::Utc::now()).map(|intent| intent.run).collect()
     };

@@ -20,9 +20,9 @@ use wachta::incident::{Event, Incident, Notification, Subject};
 use wachta::outcome::{Outcome, RunId};
 use wachta::scenario::ScenarioId;
 use wachta::store::{
-    Batch, Beat, Beats, Database, Delivery, Durations, Heard, History, Incidents, Intent, KeptDecision,
-    NotificationRecord, Numbered, Opener, Outbox, Positions, Recent, Runs, Sqlite, SqliteFile, StoreError, Tallies,
-    Tally, WorkingSet,
+    Batch, CheckIn, CheckInState, CheckIns, Database, DecisionRecord, DeliveryStatus, DurationQuery, History,
+    Incidents, NotificationRecord, Numbered, Opener, Outbox, PlannedRun, Positions, RunSummary, Runs, SlotCount,
+    SlotCountQuery, Sqlite, SqliteFile, StoreError, WorkingSet,
 };
 
 use crate::support::agent::Agent;
@@ -168,10 +168,10 @@ pub async fn replay(folder: &Path, shop: &Demo) {
             scenarios.insert(scenario.id.value.clone(), scenario);
         }
     }
-    let mut watches: BTreeMap<ScenarioId, Watch> = BTreeMap::new();
+    let mut alert_states: BTreeMap<ScenarioId, Watch> = BTreeMap::new();
     let mut events: Vec<(String, &str, RunId)> = Vec::new();
     for outcome in &outcomes {
-        let watch = watches.entry(outcome.scenario.clone()).or_default();
+        let watch = alert_states.entry(outcome.scenario.clone()).or_default();
         let judgement = watch.advance(&scenarios[&outcome.scenario], outcome, None).expect("judged once");
         if let Some((event, incident)) = judgement.told {
             events.push((incident.dedup_key(), event.as_str(), outcome.run));
@@ -375,8 +375,8 @@ impl Runs for Dying {
         self.wrote();
         done
     }
-    async fn open_intents(&self, location: &str) -> Kept<Vec<Intent>> {
-        self.store.open_intents(location).await
+    async fn open_planned_runs(&self, location: &str) -> Kept<Vec<PlannedRun>> {
+        self.store.open_planned_runs(location).await
     }
     async fn prune(&self, before: DateTime<Utc>) -> Kept<Vec<RunId>> {
         self.store.prune(before).await
@@ -394,14 +394,14 @@ impl History for Dying {
     async fn recent(&self, scenario: Option<&str>, limit: u32) -> Kept<Vec<Outcome>> {
         self.store.recent(scenario, limit).await
     }
-    async fn recent_of_each(&self, limit: u32) -> Kept<Vec<Recent>> {
-        self.store.recent_of_each(limit).await
+    async fn run_summaries(&self, limit: u32) -> Kept<Vec<RunSummary>> {
+        self.store.run_summaries(limit).await
     }
-    async fn durations(&self, asked: &Durations<'_>) -> Kept<Vec<(DateTime<Utc>, Duration)>> {
+    async fn durations(&self, asked: &DurationQuery<'_>) -> Kept<Vec<(DateTime<Utc>, Duration)>> {
         self.store.durations(asked).await
     }
-    async fn tallies(&self, asked: &Tallies<'_>) -> Kept<Vec<Tally>> {
-        self.store.tallies(asked).await
+    async fn slot_counts(&self, asked: &SlotCountQuery<'_>) -> Kept<Vec<SlotCount>> {
+        self.store.slot_counts(asked).await
     }
     async fn run(&self, run: RunId) -> Kept<Option<Outcome>> {
         self.store.run(run).await
@@ -410,11 +410,11 @@ impl History for Dying {
 
 #[async_trait]
 impl Incidents for Dying {
-    async fn watches(&self) -> Kept<Vec<(Subject, Value)>> {
-        self.store.watches().await
+    async fn alert_states(&self) -> Kept<Vec<(Subject, Value)>> {
+        self.store.alert_states().await
     }
-    async fn memory(&self) -> Kept<Vec<(String, Value)>> {
-        self.store.memory().await
+    async fn alerting_entries(&self) -> Kept<Vec<(String, Value)>> {
+        self.store.alerting_entries().await
     }
     async fn incidents(&self, limit: u32) -> Kept<Vec<Incident>> {
         self.store.incidents(limit).await
@@ -422,38 +422,38 @@ impl Incidents for Dying {
     async fn incident(&self, key: &str) -> Kept<Option<Incident>> {
         self.store.incident(key).await
     }
-    async fn decisions(&self, subject: &Subject, limit: u32) -> Kept<Vec<KeptDecision>> {
+    async fn decisions(&self, subject: &Subject, limit: u32) -> Kept<Vec<DecisionRecord>> {
         self.store.decisions(subject, limit).await
     }
 }
 
 #[async_trait]
-impl Beats for Dying {
-    async fn beat(&self, name: &str, beat: Beat, at: DateTime<Utc>) -> Kept<()> {
-        let done = self.store.beat(name, beat, at).await;
+impl CheckIns for Dying {
+    async fn check_in(&self, name: &str, beat: CheckIn, at: DateTime<Utc>) -> Kept<()> {
+        let done = self.store.check_in(name, beat, at).await;
         self.wrote();
         done
     }
-    async fn beats(&self, name: &str) -> Kept<Option<Heard>> {
-        self.store.beats(name).await
+    async fn check_in_state(&self, name: &str) -> Kept<Option<CheckInState>> {
+        self.store.check_in_state(name).await
     }
 }
 
 #[async_trait]
 impl Outbox for Dying {
-    async fn owed(&self, receiver: &str, limit: u32) -> Kept<Vec<Notification>> {
-        self.store.owed(receiver, limit).await
+    async fn queued(&self, receiver: &str, limit: u32) -> Kept<Vec<Notification>> {
+        self.store.queued(receiver, limit).await
     }
-    async fn creditors(&self) -> Kept<Vec<String>> {
-        self.store.creditors().await
+    async fn receivers_with_queued(&self) -> Kept<Vec<String>> {
+        self.store.receivers_with_queued().await
     }
-    async fn trying(&self, notification: &str) -> Kept<()> {
-        let done = self.store.trying(notification).await;
+    async fn attempt_started(&self, notification: &str) -> Kept<()> {
+        let done = self.store.attempt_started(notification).await;
         self.wrote();
         done
     }
-    async fn delivered(&self, notification: &str, delivery: &Delivery, at: DateTime<Utc>) -> Kept<()> {
-        let done = self.store.delivered(notification, delivery, at).await;
+    async fn attempt_finished(&self, notification: &str, delivery: &DeliveryStatus, at: DateTime<Utc>) -> Kept<()> {
+        let done = self.store.attempt_finished(notification, delivery, at).await;
         self.wrote();
         done
     }
@@ -466,8 +466,8 @@ impl Outbox for Dying {
     async fn memos(&self, receiver: &str) -> Kept<Vec<(String, Value)>> {
         self.store.memos(receiver).await
     }
-    async fn keep_memo(&self, receiver: &str, key: &str, memo: Option<&Value>, at: DateTime<Utc>) -> Kept<()> {
-        let done = self.store.keep_memo(receiver, key, memo, at).await;
+    async fn set_receiver_state(&self, receiver: &str, key: &str, memo: Option<&Value>, at: DateTime<Utc>) -> Kept<()> {
+        let done = self.store.set_receiver_state(receiver, key, memo, at).await;
         self.wrote();
         done
     }

@@ -90,7 +90,8 @@ impl Agent {
     async fn tell(&self, notifications: Vec<Notification>) {
         self.store.commit(&Batch { notifications, ..Batch::default() }).await.unwrap();
         (self.courier.waker())();
-        until("all is told", SOON, async || self.store.creditors().await.unwrap().is_empty().then_some(())).await;
+        until("all is told", SOON, async || self.store.receivers_with_queued().await.unwrap().is_empty().then_some(()))
+            .await;
     }
 
     async fn stop(self) {

@@ -152,7 +152,7 @@ async fn changes_are_taken_and_mistakes_keep_what_was() {
         }
     }
     assert!(left_out <= skipped, "{left_out} due times are missing, {skipped} were skipped");
-    assert!(store.open_intents("here").await.unwrap().is_empty());
+    assert!(store.open_planned_runs("here").await.unwrap().is_empty());
     assert!(store.incidents(10).await.unwrap().is_empty());
     store.close().await;
     stop.cancel();

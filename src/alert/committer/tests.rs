@@ -17,8 +17,8 @@ use crate::notify::{Receiver, ReceiverKind, Route};
 use crate::outcome::Verdict;
 use crate::scenario::{Kind, Lookup, LookupError, Scenario, load};
 use crate::store::{
-    Beat, Beats, Database, Delivery, Heard, History, Incidents, KeptDecision, NotificationRecord, Opener, Outbox,
-    Positions as _, Recorded, Runs, Sqlite, WorkingSet,
+    CheckIn, CheckInState, CheckIns, Database, DecisionRecord, DeliveryStatus, History, Incidents, NotificationRecord,
+    Opener, Outbox, Positions as _, Recorded, Runs, Sqlite, WorkingSet,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -70,15 +70,15 @@ impl Runs for Flaky {
         self.inner.commit(batch).await?;
         self.taken.lock().unwrap().push([
             batch.outcomes.len(),
-            batch.watches.len(),
+            batch.alert_states.len(),
             batch.incidents.len(),
             batch.decisions.len(),
             batch.notifications.len(),
         ]);
         if fault.is_some() { Err(StoreError::unavailable("no response")) } else { Ok(()) }
     }
-    async fn open_intents(&self, location: &str) -> Result<Vec<Intent>> {
-        self.inner.open_intents(location).await
+    async fn open_planned_runs(&self, location: &str) -> Result<Vec<PlannedRun>> {
+        self.inner.open_planned_runs(location).await
     }
     async fn prune(&self, before: DateTime<Utc>) -> Result<Vec<RunId>> {
         self.inner.prune(before).await
@@ -96,14 +96,14 @@ impl History for Flaky {
     async fn recent(&self, scenario: Option<&str>, limit: u32) -> Result<Vec<Outcome>> {
         self.inner.recent(scenario, limit).await
     }
-    async fn recent_of_each(&self, limit: u32) -> Result<Vec<crate::store::Recent>> {
-        self.inner.recent_of_each(limit).await
+    async fn run_summaries(&self, limit: u32) -> Result<Vec<crate::store::RunSummary>> {
+        self.inner.run_summaries(limit).await
     }
-    async fn durations(&self, asked: &crate::store::Durations<'_>) -> Result<Vec<(DateTime<Utc>, Duration)>> {
+    async fn durations(&self, asked: &crate::store::DurationQuery<'_>) -> Result<Vec<(DateTime<Utc>, Duration)>> {
         self.inner.durations(asked).await
     }
-    async fn tallies(&self, asked: &crate::store::Tallies<'_>) -> Result<Vec<crate::store::Tally>> {
-        self.inner.tallies(asked).await
+    async fn slot_counts(&self, asked: &crate::store::SlotCountQuery<'_>) -> Result<Vec<crate::store::SlotCount>> {
+        self.inner.slot_counts(asked).await
     }
     async fn run(&self, run: RunId) -> Result<Option<Outcome>> {
         self.inner.run(run).await
@@ -112,11 +112,11 @@ impl History for Flaky {
 
 #[async_trait]
 impl Incidents for Flaky {
-    async fn watches(&self) -> Result<Vec<(Subject, Json)>> {
-        self.inner.watches().await
+    async fn alert_states(&self) -> Result<Vec<(Subject, Json)>> {
+        self.inner.alert_states().await
     }
-    async fn memory(&self) -> Result<Vec<(String, Json)>> {
-        self.inner.memory().await
+    async fn alerting_entries(&self) -> Result<Vec<(String, Json)>> {
+        self.inner.alerting_entries().await
     }
     async fn incidents(&self, limit: u32) -> Result<Vec<Incident>> {
         self.inner.incidents(limit).await
@@ -124,33 +124,33 @@ impl Incidents for Flaky {
     async fn incident(&self, key: &str) -> Result<Option<Incident>> {
         self.inner.incident(key).await
     }
-    async fn decisions(&self, subject: &Subject, limit: u32) -> Result<Vec<KeptDecision>> {
+    async fn decisions(&self, subject: &Subject, limit: u32) -> Result<Vec<DecisionRecord>> {
         self.inner.decisions(subject, limit).await
     }
 }
 
 #[async_trait]
-impl Beats for Flaky {
-    async fn beat(&self, name: &str, beat: Beat, at: DateTime<Utc>) -> Result<()> {
-        self.inner.beat(name, beat, at).await
+impl CheckIns for Flaky {
+    async fn check_in(&self, name: &str, beat: CheckIn, at: DateTime<Utc>) -> Result<()> {
+        self.inner.check_in(name, beat, at).await
     }
-    async fn beats(&self, name: &str) -> Result<Option<Heard>> {
-        self.inner.beats(name).await
+    async fn check_in_state(&self, name: &str) -> Result<Option<CheckInState>> {
+        self.inner.check_in_state(name).await
     }
 }
 
 #[async_trait]
 impl Outbox for Flaky {
-    async fn owed(&self, receiver: &str, limit: u32) -> Result<Vec<Notification>> {
-        self.inner.owed(receiver, limit).await
+    async fn queued(&self, receiver: &str, limit: u32) -> Result<Vec<Notification>> {
+        self.inner.queued(receiver, limit).await
     }
-    async fn creditors(&self) -> Result<Vec<String>> {
-        self.inner.creditors().await
+    async fn receivers_with_queued(&self) -> Result<Vec<String>> {
+        self.inner.receivers_with_queued().await
     }
-    async fn trying(&self, notification: &str) -> Result<()> {
-        self.inner.trying(notification).await
+    async fn attempt_started(&self, notification: &str) -> Result<()> {
+        self.inner.attempt_started(notification).await
     }
-    async fn delivered(&self, notification: &str, delivery: &Delivery, at: DateTime<Utc>) -> Result<()> {
+    async fn attempt_finished(&self, notification: &str, delivery: &DeliveryStatus, at: DateTime<Utc>) -> Result<()> {
         self.inner.delivered(notification, delivery, at).await
     }
     async fn notifications(&self, incident: &str) -> Result<Vec<NotificationRecord>> {
@@ -162,8 +162,14 @@ impl Outbox for Flaky {
     async fn memos(&self, receiver: &str) -> Result<Vec<(String, Json)>> {
         self.inner.memos(receiver).await
     }
-    async fn keep_memo(&self, receiver: &str, key: &str, memo: Option<&Json>, at: DateTime<Utc>) -> Result<()> {
-        self.inner.keep_memo(receiver, key, memo, at).await
+    async fn set_receiver_state(
+        &self,
+        receiver: &str,
+        key: &str,
+        memo: Option<&Json>,
+        at: DateTime<Utc>,
+    ) -> Result<()> {
+        self.inner.set_receiver_state(receiver, key, memo, at).await
     }
 }
 
@@ -431,7 +437,7 @@ async fn a_store_that_hangs_holds_up_nothing() {
     let heard = running.intake.outcome(Arc::new(outcome("shop", 'F', 0)));
     heard.await.expect("held in memory");
     running.intake.pulse().await.expect("it turns");
-    let owed = running.written.buffer.owed("a", 10).await.unwrap();
+    let owed = running.written.buffer.queued("a", 10).await.unwrap();
     assert_eq!(owed.len(), 1, "and is told from there");
     assert!(running.written.buffer.stalled().is_none());
     tokio::time::sleep(crate::store::STALLED_AFTER).await;
@@ -449,12 +455,12 @@ async fn two_stores_never_use_one_key() {
         running.intake.alerting(alerting(&["a"], &[])).await;
         running.intake.scenarios(scenarios("after: 1", &["shop"]), Idle::default()).await;
         running.runs("F", "shop", 0).await;
-        let key = running.written.buffer.owed("a", 1).await.unwrap()[0].dedup_key();
+        let key = running.written.buffer.queued("a", 1).await.unwrap()[0].dedup_key();
         // Acknowledgements accept the key as displayed, or without the store.
         let request = Request::Acknowledge { key: key.clone(), author: "ola".into(), length: None };
         running.intake.request(request).await.expect("is known");
         running.stop().await;
-        let owed = store.owed("a", 1).await.unwrap().remove(0);
+        let owed = store.queued("a", 1).await.unwrap().remove(0);
         assert_eq!(owed.dedup_key(), key);
         seen.extend([owed.id, key]);
     }
@@ -464,8 +470,8 @@ async fn two_stores_never_use_one_key() {
 }
 
 /// Returns the notifications queued for a receiver: `event dedup-key`.
-async fn owed(store: &Flaky, receiver: &str) -> Vec<String> {
-    let owed = store.owed(receiver, 100).await.unwrap();
+async fn queued(store: &Flaky, receiver: &str) -> Vec<String> {
+    let owed = store.queued(receiver, 100).await.unwrap();
     owed.iter()
         .map(|notification| format!("{} {}", notification.event.as_str(), notification.incident.dedup_key()))
         .collect()
@@ -662,7 +668,7 @@ async fn what_is_removed_resolves(url: &str) {
     let kept = store.decisions(&Subject("new".into()), 10).await.unwrap();
     let why: Vec<_> = kept.iter().map(|kept| kept.decision.reason.as_str()).collect();
     assert_eq!(why, ["resolved_early", "removed", "opened"]);
-    let left: Vec<String> = store.memory().await.unwrap().into_iter().map(|(key, _)| key).collect();
+    let left: Vec<String> = store.alerting_entries().await.unwrap().into_iter().map(|(key, _)| key).collect();
     assert_eq!(left, ["location", "receivers"], "nothing is left of what is over");
 }
 
@@ -676,12 +682,13 @@ async fn who_was_told_is_told_of_the_end_though_rows_are_lost(url: &str) {
         running.intake.scenarios(scenarios("", &["shop", "blog"]), Idle::default()).await;
         running.runs("FF", "shop", 0).await;
         running.stop().await;
-        let memory = store.memory().await.unwrap().into_iter();
+        let memory = store.alerting_entries().await.unwrap().into_iter();
         let memory: Vec<_> = memory.filter(|(key, _)| key.starts_with(lost) || lost == "every watch").collect();
         let memory = memory.into_iter().map(|(key, _)| (key, None)).collect();
-        let watches: Vec<_> = store.watches().await.unwrap().into_iter().filter(|_| lost == "every watch").collect();
-        let watches = watches.into_iter().map(|(subject, _)| (subject, Json::Null)).collect();
-        store.commit(&Batch { watches, memory, ..Batch::default() }).await.unwrap();
+        let alert_states: Vec<_> =
+            store.alert_states().await.unwrap().into_iter().filter(|_| lost == "every watch").collect();
+        let alert_states = alert_states.into_iter().map(|(subject, _)| (subject, Json::Null)).collect();
+        store.commit(&Batch { alert_states, memory, ..Batch::default() }).await.unwrap();
         for letters in ["FF", "PP"] {
             let running = Agent::new(&store).await.start();
             running.intake.alerting(alerting(&["a"], &[])).await;
@@ -696,7 +703,7 @@ async fn who_was_told_is_told_of_the_end_though_rows_are_lost(url: &str) {
 
 async fn plans_are_written_and_withdrawn(url: &str) {
     let store = store(url).await;
-    let intent = |run| Intent {
+    let intent = |run| PlannedRun {
         run,
         scenario: "shop".into(),
         name: "Shop".into(),
@@ -705,7 +712,7 @@ async fn plans_are_written_and_withdrawn(url: &str) {
         due_at: at(0),
     };
     let open = || async {
-        let intents = store.open_intents("here").await.unwrap();
+        let intents = store.open_planned_runs("here").await.unwrap();
         intents.into_iter().map(|intent| intent.run).collect::<Vec<_>>()
     };
     let running = Agent::new(&store).await.start();
@@ -762,7 +769,7 @@ async fn a_full_queue_drops_and_counts() {
     }
     assert_eq!(agent.intake.dropped.get(), 0);
     let heard = agent.intake.outcome(Arc::new(outcome("shop", 'P', 0)));
-    let planned = agent.intake.plan(Intent {
+    let planned = agent.intake.plan(PlannedRun {
         run: RunId::new(),
         scenario: "shop".into(),
         name: "Shop".into(),
@@ -810,8 +817,8 @@ async fn what_was_left_for_the_next_start_is_carried_out_once() {
     let rows = (0..)
         .zip(&left)
         .map(|(n, request): (u32, _)| (format!("{REQUESTS}{n}"), Some(serde_json::to_value(request).unwrap())));
-    store.inner.commit(&Batch { memory: rows.collect(), ..Batch::default() }).await.unwrap();
-    let read = requests(&store.memory().await.unwrap()).unwrap();
+    store.inner.commit(&Batch { alerting_entries: rows.collect(), ..Batch::default() }).await.unwrap();
+    let read = requests(&store.alerting_entries().await.unwrap()).unwrap();
     assert_eq!(read.into_iter().map(|(_, request)| request).collect::<Vec<_>>(), left);
 
     let second = agent().await;
@@ -820,7 +827,7 @@ async fn what_was_left_for_the_next_start_is_carried_out_once() {
     let keys = |memory: Vec<(String, Json)>| -> Vec<String> {
         memory.into_iter().map(|(key, _)| key).filter(|key| !key.starts_with("group/")).collect()
     };
-    assert_eq!(keys(store.memory().await.unwrap()), ["held/shop", "location", "mute/m1", "receivers"]);
+    assert_eq!(keys(store.alerting_entries().await.unwrap()), ["held/shop", "location", "mute/m1", "receivers"]);
     assert_eq!(owed(&store, "a").await, ["opened blog:1", "updated blog:1"], "shop is silenced");
     let why = store.decisions(&Subject("blog".into()), 2).await.unwrap();
     let details: Vec<_> = why.iter().map(|kept| kept.decision.detail.as_str()).collect();

@@ -9,10 +9,10 @@ use crate::incident::Subject;
 
 impl Timers for Pipeline {
     fn timers(&mut self, visit: &mut dyn FnMut(Timer<'_>)) {
-        self.watches.values_mut().for_each(|watch| watch.timers(visit));
+        self.alert_states.values_mut().for_each(|watch| watch.timers(visit));
         self.agent.timers(visit);
         self.former.values_mut().for_each(|watch| watch.timers(visit));
-        self.budgets.watches.values_mut().for_each(|watch| watch.timers(visit));
+        self.budgets.alert_states.values_mut().for_each(|watch| watch.timers(visit));
         self.mutes.values_mut().for_each(|mute| mute.timers(visit));
         self.held.values_mut().for_each(|waiting| waiting.timers(visit));
         self.limits.timers(visit);
@@ -27,7 +27,7 @@ impl Pipeline {
         self.groups.timers_moved();
         self.budgets.clock_set(by);
         self.timers.clear();
-        for (subject, watch) in &self.watches {
+        for (subject, watch) in &self.alert_states {
             self.timers.extend(watch.flapping.steady_at().map(|at| (at, subject.clone())));
         }
         for (id, mute) in &self.mutes {

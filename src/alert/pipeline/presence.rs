@@ -44,9 +44,9 @@ impl Pipeline {
             self.touched.insert(LOCATION.to_owned());
             let former = self.former.keys().filter_map(|subject| subject.as_str().strip_prefix("agent/"));
             for location in former.map(ToOwned::to_owned).chain(known).collect::<BTreeSet<_>>() {
-                for (subject, watch) in &mut self.watches {
+                for (subject, watch) in &mut self.alert_states {
                     if watch.locations.forget(&location) {
-                        self.effects.watches.insert(subject.clone());
+                        self.effects.alert_states.insert(subject.clone());
                     }
                 }
             }
@@ -57,7 +57,7 @@ impl Pipeline {
             let before = watch.open.as_ref().map(|open| open.severity);
             let judgement = watch.remove(now);
             self.count(before, None);
-            self.effects.watches.insert(subject);
+            self.effects.alert_states.insert(subject);
             if let Some(judgement) = judgement {
                 self.take(judgement, None, now);
             }
@@ -71,7 +71,7 @@ impl Pipeline {
         if idle.paused.contains(id) {
             return Some(Ending::Paused);
         }
-        let source = self.watches.get(&Subject(id.into())).and_then(|watch| watch.source.as_deref());
+        let source = self.alert_states.get(&Subject(id.into())).and_then(|watch| watch.source.as_deref());
         let unreadable = idle.why_refused(id, source).is_some() || (source.is_none() && !idle.refused.is_empty());
         (!unreadable).then_some(Ending::Removed)
     }
@@ -79,20 +79,20 @@ impl Pipeline {
     /// Ends the open incidents of scenarios that were removed or paused.
     pub(super) fn remove_absent(&mut self, idle: &Idle, now: DateTime<Utc>) {
         let absent = self
-            .watches
+            .alert_states
             .iter()
             .filter(|(_, watch)| watch.open.is_some() || watch.flapping.is_on() || watch.source.is_some());
         let absent = absent.filter(|(subject, _)| !self.scenarios.contains_key(subject.as_str()));
         let absent: BTreeMap<Subject, Ending> =
             absent.filter_map(|(subject, _)| Some((subject.clone(), self.ending(subject.as_str(), idle)?))).collect();
         for (subject, ending) in absent {
-            let Some(watch) = self.watches.get_mut(&subject) else { continue };
+            let Some(watch) = self.alert_states.get_mut(&subject) else { continue };
             let before = watch.open.as_ref().map(|open| open.severity);
             let flapped = watch.flapping.is_on();
             let judgement = watch.remove(ending, now);
             watch.flapping = flapping::Flapping::default();
             self.count(before, None);
-            self.effects.watches.insert(subject.clone());
+            self.effects.alert_states.insert(subject.clone());
             match judgement {
                 Some(judgement) => self.take(judgement, None, now),
                 // The scenario flapped, and its incident had just resolved.
@@ -107,7 +107,7 @@ impl Pipeline {
         let mut unwatched: BTreeMap<&(String, String), Vec<&str>> = BTreeMap::new();
         let anyone = ("files that cannot be loaded".to_owned(), "see the log".to_owned());
         let mut marks: Vec<(Subject, Option<Unwatched>)> = Vec::new();
-        for (subject, watch) in &self.watches {
+        for (subject, watch) in &self.alert_states {
             let known = watch.open.as_ref().and_then(|open| open.unwatched.as_ref());
             if self.scenarios.contains_key(subject.as_str()) {
                 if known.is_some() {
@@ -136,7 +136,7 @@ impl Pipeline {
         });
         let message = message.collect::<Vec<_>>().join("; ");
         if self.agent.trouble(FILES, (!message.is_empty()).then_some(message), now) {
-            self.effects.watches.insert(Subject::agent(&self.location));
+            self.effects.alert_states.insert(Subject::agent(&self.location));
         }
         for (subject, mark) in marks {
             self.mark(&subject, mark.as_ref(), now);
@@ -149,11 +149,11 @@ impl Pipeline {
             None => "monitored again".to_owned(),
         };
         let budget = Subject(format!("slo/{subject}").into());
-        let own = self.watches.get_mut(subject).and_then(|watch| watch.open.as_mut());
-        let of_budget = self.budgets.watches.get_mut(&budget).and_then(|watch| watch.open.as_mut());
+        let own = self.alert_states.get_mut(subject).and_then(|watch| watch.open.as_mut());
+        let of_budget = self.budgets.alert_states.get_mut(&budget).and_then(|watch| watch.open.as_mut());
         for open in own.into_iter().chain(of_budget) {
             open.unwatched = mark.cloned();
-            self.effects.watches.insert(open.subject.clone());
+            self.effects.alert_states.insert(open.subject.clone());
             self.effects.decide(&open.subject, DecisionReason::Unwatched, detail.clone(), now);
         }
     }
@@ -166,7 +166,7 @@ impl Pipeline {
             let before = severity(&self.agent.open);
             let Some(ticked) = self.agent.tick(&self.location, now) else { return };
             self.count(before, severity(&self.agent.open));
-            self.effects.watches.insert(subject.clone());
+            self.effects.alert_states.insert(subject.clone());
             match ticked {
                 Ticked::Judged(judgement) => self.take(*judgement, None, now),
                 Ticked::Also(news) => self.groups.remark(&subject, news, now),

@@ -40,12 +40,12 @@ impl Pipeline {
     fn rename_receiver(&mut self, old: &str, new: &str) {
         self.groups.rename_receiver(old, new);
         self.limits.rename_receiver(old, new);
-        let watches = self.watches.values_mut().map(|watch| &mut watch.open);
-        let budgets = self.budgets.watches.values_mut().map(|watch| &mut watch.open);
-        let open = watches.chain(budgets).chain([&mut self.agent.open]).filter_map(Option::as_mut);
+        let alert_states = self.alert_states.values_mut().map(|watch| &mut watch.open);
+        let budgets = self.budgets.alert_states.values_mut().map(|watch| &mut watch.open);
+        let open = alert_states.chain(budgets).chain([&mut self.agent.open]).filter_map(Option::as_mut);
         for incident in open.filter(|incident: &&mut Incident| incident.receivers.iter().any(|name| name == old)) {
             rename_in(&mut incident.receivers, old, new);
-            self.effects.watches.insert(incident.subject.clone());
+            self.effects.alert_states.insert(incident.subject.clone());
         }
         for notifications in [&mut self.effects.told, &mut self.effects.notifications] {
             for notification in notifications.iter_mut().filter(|notification| notification.receiver == old) {

@@ -56,9 +56,9 @@ impl Pipeline {
 
     /// Describes the open incidents and scenarios that match, or returns `None` without a match.
     pub fn hits(&self, matches: &Matchers) -> Option<String> {
-        let watches = self.watches.values().filter_map(|watch| watch.open.as_ref());
-        let budgets = self.budgets.watches.values().filter_map(|watch| watch.open.as_ref());
-        let open = watches.chain(budgets).chain(&self.agent.open).filter(|incident| matches.fits(incident));
+        let alert_states = self.alert_states.values().filter_map(|watch| watch.open.as_ref());
+        let budgets = self.budgets.alert_states.values().filter_map(|watch| watch.open.as_ref());
+        let open = alert_states.chain(budgets).chain(&self.agent.open).filter(|incident| matches.fits(incident));
         let mut open: Vec<String> = open.map(crate::incident::Incident::dedup_key).collect();
         open.sort_unstable();
         let fits = |scenario: &&std::sync::Arc<crate::scenario::Scenario>| {
@@ -97,7 +97,8 @@ impl Pipeline {
 
     /// Returns the subject of the open incident with this key, or of one in the notification with this key.
     fn subject_of(&self, key: &str) -> Result<Subject, String> {
-        let missing = || format!("no open incident with the key `{key}`; list open incidents with `wachta alerts list`");
+        let missing =
+            || format!("no open incident with the key `{key}`; list open incidents with `wachta alerts list`");
         let own = key.rsplit_once(':').map(|(subject, _)| Subject(subject.into()));
         let own = own.filter(|own| self.incident(own).is_some_and(|open| open.dedup_key() == key));
         let of_group = || self.groups.with_key(key)?.open_members().next().cloned();
@@ -109,7 +110,9 @@ impl Pipeline {
         let subject = self.subject_of(key)?;
         match self.groups.of(&subject) {
             Some(_) => Ok(subject),
-            None => Err(format!("no notification of `{key}` was sent yet, because it is suppressed; see `wachta alerts why {subject}`")),
+            None => Err(format!(
+                "no notification of `{key}` was sent yet, because it is suppressed; see `wachta alerts why {subject}`"
+            )),
         }
     }
 
@@ -126,7 +129,10 @@ impl Pipeline {
             return if who.author == author && length.is_none() {
                 Ok(format!("{key} is already acknowledged by {author} since {since}"))
             } else {
-                Err(format!("`{key}` is acknowledged by {} since {since}; withdraw that first with `wachta alerts unack`", who.author))
+                Err(format!(
+                    "`{key}` is acknowledged by {} since {since}; withdraw that first with `wachta alerts unack`",
+                    who.author
+                ))
             };
         }
         let until = length.and_then(|length| now.checked_add_signed(TimeDelta::from_std(length).ok()?));
@@ -192,13 +198,13 @@ impl Pipeline {
         let judgement = if subject.is_agent() {
             self.agent.close(by, now)
         } else if subject.slo_of().is_some() {
-            self.budgets.watches.get_mut(subject).and_then(|watch| watch.close(by, now))
+            self.budgets.alert_states.get_mut(subject).and_then(|watch| watch.close(by, now))
         } else {
-            self.watches.get_mut(subject).and_then(|watch| watch.close(by, now))
+            self.alert_states.get_mut(subject).and_then(|watch| watch.close(by, now))
         };
         let Some(judgement) = judgement else { return false };
         self.count(before, None);
-        self.effects.watches.insert(subject.clone());
+        self.effects.alert_states.insert(subject.clone());
         self.take(judgement, None, now);
         true
     }

@@ -15,14 +15,14 @@ use crate::alert::suppression::{Suppression, SuppressionDetail};
 use crate::incident::{DecisionReason, Ending, Incident, Subject};
 use crate::outcome::{Outcome, Verdict};
 use crate::scenario::{Scenario, ScenarioId, Schedule};
-use crate::store::Tally;
+use crate::store::SlotCount;
 
 /// All error budgets.
 #[derive(Debug, Default)]
 pub(super) struct Budgets {
     /// Windows of the scenarios whose history was read.
     burns: HashMap<ScenarioId, BurnRateWindows>,
-    pub(super) watches: HashMap<Subject, SloAlertState>,
+    pub(super) alert_states: HashMap<Subject, SloAlertState>,
     /// Scenarios whose history has yet to be read.
     unread: BTreeSet<ScenarioId>,
 }
@@ -35,7 +35,7 @@ impl Budgets {
 
     /// Returns the open incident of a subject.
     pub(super) fn open(&self, subject: &Subject) -> Option<&Incident> {
-        self.watches.get(subject)?.open.as_ref()
+        self.alert_states.get(subject)?.open.as_ref()
     }
 }
 
@@ -70,14 +70,14 @@ impl Pipeline {
             Some(scenario) => scenario.slo.is_none().then_some(Ending::Removed),
             None => self.ending(subject.scenario(), idle),
         };
-        let open = self.budgets.watches.iter().filter(|(_, watch)| watch.open.is_some());
+        let open = self.budgets.alert_states.iter().filter(|(_, watch)| watch.open.is_some());
         let gone = open.filter_map(|(subject, _)| Some((subject.clone(), ending(subject)?)));
         for (subject, ending) in gone.collect::<BTreeMap<_, _>>() {
-            let Some(watch) = self.budgets.watches.get_mut(&subject) else { continue };
+            let Some(watch) = self.budgets.alert_states.get_mut(&subject) else { continue };
             let before = watch.open.as_ref().map(|open| open.severity);
             let judgement = watch.remove(ending, now);
             self.count(before, None);
-            self.effects.watches.insert(subject);
+            self.effects.alert_states.insert(subject);
             if let Some(judgement) = judgement {
                 self.take(judgement, None, now);
             }
@@ -98,13 +98,13 @@ impl Pipeline {
 
     /// Adds the history of a scenario, by the index of the window. Its outcomes are counted from here. Returns the
     /// remaining share of the budget.
-    pub fn read(&mut self, id: &ScenarioId, history: &[(usize, Vec<Tally>)]) -> Option<f64> {
+    pub fn read(&mut self, id: &ScenarioId, history: &[(usize, Vec<SlotCount>)]) -> Option<f64> {
         self.budgets.unread.remove(id);
         let scenario = self.scenarios.get(id)?;
         let slo = scenario.slo.as_ref()?;
         let mut burn = BurnRateWindows::new(slo, planned(scenario));
-        for (window, tallies) in history {
-            for tally in tallies {
+        for (window, slot_counts) in history {
+            for tally in slot_counts {
                 burn.restore(*window, tally.slot, tally.runs, tally.failed);
             }
         }
@@ -120,7 +120,7 @@ impl Pipeline {
         burn.add(outcome.ended_at, outcome.verdict == Verdict::Failed);
         self.effects.budgets.insert(outcome.scenario.clone(), 1.0 - burn.budget(slo).used());
         let subject = Subject::slo(&outcome.scenario);
-        let watch = self.budgets.watches.entry(subject.clone()).or_default();
+        let watch = self.budgets.alert_states.entry(subject.clone()).or_default();
         let before = watch.open.as_ref().map(|open| open.severity);
         let (changed, judgement) = watch.advance(scenario, slo, burn, outcome);
         let after = watch.open.as_ref().map(|open| open.severity);
@@ -128,7 +128,7 @@ impl Pipeline {
             self.count(before, after);
         }
         if changed {
-            self.effects.watches.insert(subject);
+            self.effects.alert_states.insert(subject);
         }
         if let Some(judgement) = judgement {
             let failure = judgement.bad.then(|| Failure {
@@ -151,7 +151,7 @@ impl Pipeline {
 
     /// Describes the open incident of a parent that makes the incident of an error budget redundant.
     pub(super) fn told_by(&self, incident: &Incident, parent: &Subject) -> Option<String> {
-        let own = self.watches.get(parent)?.open.as_ref()?;
+        let own = self.alert_states.get(parent)?.open.as_ref()?;
         (own.severity >= incident.severity).then(|| format!("`{parent}` itself is failing as {}", own.dedup_key()))
     }
 }

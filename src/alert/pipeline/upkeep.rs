@@ -13,9 +13,9 @@ use crate::incident::{Incident, Subject};
 impl Pipeline {
     /// Marks all state as changed, so that it is stored with the next batch.
     pub fn touch_all(&mut self) {
-        self.effects.watches.extend(self.watches.keys().cloned());
-        self.effects.watches.extend(self.budgets.watches.keys().cloned());
-        self.effects.watches.insert(Subject::agent(&self.location));
+        self.effects.alert_states.extend(self.alert_states.keys().cloned());
+        self.effects.alert_states.extend(self.budgets.alert_states.keys().cloned());
+        self.effects.alert_states.insert(Subject::agent(&self.location));
         self.touched.extend(self.mutes.keys().map(|id| format!("{}{id}", mute::PREFIX)));
         self.touched.extend(self.held.keys().map(|subject| format!("{}{subject}", suppression::PREFIX)));
         self.groups.touch_all();
@@ -26,7 +26,7 @@ impl Pipeline {
     /// persists is reported by the agent's own incident.
     pub fn trouble(&mut self, about: &str, message: Option<String>, now: DateTime<Utc>) {
         if self.agent.trouble(about, message, now) {
-            self.effects.watches.insert(Subject::agent(&self.location));
+            self.effects.alert_states.insert(Subject::agent(&self.location));
         }
     }
 
@@ -36,11 +36,11 @@ impl Pipeline {
         if subject == Subject::agent(&self.location) {
             self.agent = AgentAlertState::adopted(incident);
         } else if subject.slo_of().is_some() {
-            self.budgets.watches.insert(subject, SloAlertState::adopted(incident));
+            self.budgets.alert_states.insert(subject, SloAlertState::adopted(incident));
         } else if subject.is_agent() {
             return;
         } else {
-            self.watches.insert(subject, AlertState::adopted(incident));
+            self.alert_states.insert(subject, AlertState::adopted(incident));
         }
         self.count(None, Some(severity));
     }
@@ -48,8 +48,8 @@ impl Pipeline {
     /// Creates a group for each open incident whose receivers were notified and whose group was lost, so that they are
     /// notified of its resolution. Returns the subjects of these incidents.
     pub fn regroup(&mut self, now: DateTime<Utc>) -> Vec<Subject> {
-        let open = self.watches.values().filter_map(|watch| watch.open.as_ref());
-        let open = open.chain(self.budgets.watches.values().filter_map(|watch| watch.open.as_ref()));
+        let open = self.alert_states.values().filter_map(|watch| watch.open.as_ref());
+        let open = open.chain(self.budgets.alert_states.values().filter_map(|watch| watch.open.as_ref()));
         let open = open.chain(&self.agent.open).filter(|incident| !incident.receivers.is_empty());
         let lost = |it: &&Incident| !self.held.contains_key(&it.subject) && self.groups.of(&it.subject).is_none();
         let lost: Vec<Incident> = open.filter(lost).cloned().collect();

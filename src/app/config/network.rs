@@ -121,9 +121,15 @@ mod tests {
             "{connectivity_targets: [https://example.com]}",
             Err(&["wachta.yaml:3:34: `https://` connectivity targets are not supported yet"]),
         );
-        check("{connectivity_targets: tcp://a:1}", Err(&["wachta.yaml:3:33: `connectivity_targets` must be a list, not text"]));
+        check(
+            "{connectivity_targets: tcp://a:1}",
+            Err(&["wachta.yaml:3:33: `connectivity_targets` must be a list, not text"]),
+        );
         check("{canary: [\"tcp://a:1\"]}", Err(&["wachta.yaml:3:11: unknown key `canary`"]));
         let many = ["\"tcp://a:1\""; 11].join(", ");
-        check(&format!("{{connectivity_targets: [{many}]}}"), Err(&["wachta.yaml:3:33: `connectivity_targets` must be at most 10"]));
+        check(
+            &format!("{{connectivity_targets: [{many}]}}"),
+            Err(&["wachta.yaml:3:33: `connectivity_targets` must be at most 10"]),
+        );
     }
 }

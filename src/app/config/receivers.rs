@@ -74,7 +74,11 @@ const PAGERDUTY: &[Key] = &[
 const SLACK: &[Key] = &[
     key("token", SECRET, "bot token with chat:write and files:write"),
     key("channel", Shape::Text, "with `token`: channel id or \"#name\""),
-    key("url", SECRET, "URL of an incoming webhook; with `token`: base URL of the API (default: https://slack.com/api/)"),
+    key(
+        "url",
+        SECRET,
+        "URL of an incoming webhook; with `token`: base URL of the API (default: https://slack.com/api/)",
+    ),
     key(
         "app_token",
         SECRET,
@@ -282,7 +286,11 @@ fn webhook(r: &mut Reader, node: &Node) -> Option<Webhook> {
 fn alertmanager(r: &mut Reader, node: &Node) -> Option<Alertmanager> {
     let fields = r.fields(node, "`alertmanager`", &[ALERTMANAGER])?;
     let Some(list) = fields.get("urls") else {
-        r.fail_with(fields.span, "`alertmanager` needs `urls:`", "list every peer, not a load balancer in front of them");
+        r.fail_with(
+            fields.span,
+            "`alertmanager` needs `urls:`",
+            "list every peer, not a load balancer in front of them",
+        );
         return None;
     };
     let items = r.list(list, "`urls`")?;
@@ -436,7 +444,11 @@ fn email(r: &mut Reader, node: &Node) -> Option<Email> {
         if is_mailbox(&text) {
             return Some(text);
         }
-        r.fail_with(node.span, format!("{what} is not an address"), "write it like on-call@example.com, or Name <address>");
+        r.fail_with(
+            node.span,
+            format!("{what} is not an address"),
+            "write it like on-call@example.com, or Name <address>",
+        );
         None
     };
     let from = needed(r, &fields, "email", "from", address);

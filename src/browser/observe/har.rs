@@ -30,7 +30,7 @@ pub(super) fn render(documents: &Documents, traffic: &Traffic, browser: &Browser
         "entries": entries,
     });
     if traffic.dropped() > 0 {
-        log["comment"] = format!("{} events of further requests were not kept", traffic.dropped()).into();
+        log["comment"] = format!("{} events of further requests were not stored", traffic.dropped()).into();
     }
     let mut har = json!({"log": log});
     mask(&mut har, masker);

@@ -453,7 +453,7 @@ fn headers(list: &Json, room: &mut usize) -> Vec<(String, String)> {
 /// could not be masked.
 fn fitting(text: &str, room: &mut usize) -> String {
     if text.len() > LONGEST || text.len() > *room {
-        return format!("({} bytes, not kept)", text.len());
+        return format!("({} bytes, not stored)", text.len());
     }
     *room -= text.len();
     text.to_owned()
@@ -463,7 +463,7 @@ fn fitting(text: &str, room: &mut usize) -> String {
 fn without_password(text: &str) -> String {
     if text.len() > LONGEST {
         let path = text.split(['?', '#']).next().unwrap_or_default();
-        return if path.len() <= LONGEST { format!("{path}?…") } else { "(a URL too long to be kept)".into() };
+        return if path.len() <= LONGEST { format!("{path}?…") } else { "(URL too long)".into() };
     }
     let has_user = text
         .split_once("://")

@@ -183,7 +183,8 @@ async fn what_a_mail_server_answers() {
     check(&[("MAIL", "451 4.3.0 later")], "refused all: mail server: ").await;
     check(&[("MAIL", "550 5.7.1 never")], "refused all: mail server: ").await;
     // One address is accepted, and the other one is tried again.
-    check(&[("RCPT TO:<boss", "450 4.2.1 greylisted")], "refused: not accepted for all recipients: mail server: ").await;
+    check(&[("RCPT TO:<boss", "450 4.2.1 greylisted")], "refused: not accepted for all recipients: mail server: ")
+        .await;
     // One valid address is sufficient.
     check(&[("RCPT TO:<boss", "550 5.1.1 nobody")], "sent").await;
     check(&[("RCPT", "550 5.1.1 nobody")], "refused: mail server: ").await;

@@ -145,10 +145,10 @@ fn shown(tried: &Tried) -> String {
     let all = if tried.holds_all { " all" } else { "" };
     let wait = tried.wait.map(|wait| format!(" {}s", wait.as_secs())).unwrap_or_default();
     match &tried.delivery {
-        Delivery::Sent => "sent".to_owned(),
-        Delivery::Refused(problem) => format!("refused{all}{wait}: {problem}"),
-        Delivery::Unsure(problem) => format!("unsure{all}{wait}: {problem}"),
-        Delivery::Failed(problem) => format!("failed: {problem}"),
+        DeliveryStatus::Delivered => "sent".to_owned(),
+        DeliveryStatus::Retryable(problem) => format!("refused{all}{wait}: {problem}"),
+        DeliveryStatus::Uncertain(problem) => format!("unsure{all}{wait}: {problem}"),
+        DeliveryStatus::Failed(problem) => format!("failed: {problem}"),
     }
 }
 

@@ -135,7 +135,7 @@ impl Bench {
     }
 
     async fn state(&self, opening: u64, state: Option<&Json>) {
-        self.store.keep_memo("tickets", &notification(opening).key, state, Utc::now()).await.unwrap();
+        self.store.set_receiver_state("tickets", &notification(opening).key, state, Utc::now()).await.unwrap();
     }
 
     /// Runs one round. Returns the forwarded commands, each of which is executed.

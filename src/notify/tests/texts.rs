@@ -67,7 +67,10 @@ fn notifications() -> Vec<(&'static str, Notification)> {
         ),
         (
             "opened, for a receiver that is away",
-            noted("fallback for `pager`, which has accepted no notification since 08:05:00", event(Event::Opened, 400, cart())),
+            noted(
+                "fallback for `pager`, which has accepted no notification since 08:05:00",
+                event(Event::Opened, 400, cart()),
+            ),
         ),
         ("opened, escalated", noted("not acknowledged within 15m", event(Event::Opened, 900, cart()))),
         ("flapping", noted(flaps, event(Event::Opened, 300, cart()))),
@@ -95,7 +98,10 @@ fn notifications() -> Vec<(&'static str, Notification)> {
         ),
         (
             "digest, all over",
-            noted("1 notification rate-limited in the last hour, 1 of them resolved", event(Event::Digest, 3600, over(None))),
+            noted(
+                "1 notification rate-limited in the last hour, 1 of them resolved",
+                event(Event::Digest, 3600, over(None)),
+            ),
         ),
         ("resolved", event(Event::Resolved, 750, over(None))),
         ("resolved, a group", wide(Event::Resolved, None)),

@@ -112,7 +112,7 @@ impl Bench {
         }
         let tried = self.receiver.notify(notification, memo.as_ref()).await;
         assert_eq!(tried.delivery, Delivery::Sent);
-        self.store.keep_memo("tickets", &notification.key, tried.memo.as_ref(), Utc::now()).await.unwrap();
+        self.store.set_receiver_state("tickets", &notification.key, tried.memo.as_ref(), Utc::now()).await.unwrap();
         self.account.take_written()
     }
 

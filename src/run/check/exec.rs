@@ -45,7 +45,9 @@ pub async fn check(check: &ExecCheck, around: &Surroundings<'_>) -> Checked {
             let bytes = around.values.beside(Path::new(&path.value)).await;
             let read = bytes.and_then(|bytes| {
                 let read = junit::cases(&decode(&bytes, None));
-                read.map_err(|problem| Failure::new(Reason::Exec, format!("`{}` is not a JUnit report: {problem}", path.value)))
+                read.map_err(|problem| {
+                    Failure::new(Reason::Exec, format!("`{}` is not a JUnit report: {problem}", path.value))
+                })
             });
             read.map_err(|failure| failure.at(path.span))
         }

@@ -17,14 +17,14 @@ use crate::store;
 
 /// Received check-ins, and the time since which the agent has been running without a pause.
 #[derive(Clone)]
-pub struct Beats {
-    store: Arc<dyn store::Beats>,
+pub struct CheckIns {
+    store: Arc<dyn store::CheckIns>,
     awake_since: watch::Receiver<DateTime<Utc>>,
 }
 
-impl Beats {
+impl CheckIns {
     /// Creates check-ins backed by the store. `awake_since` comes from the agent's [`crate::clock::ClockWatch`].
-    pub fn new(store: Arc<dyn store::Beats>, awake_since: watch::Receiver<DateTime<Utc>>) -> Self {
+    pub fn new(store: Arc<dyn store::CheckIns>, awake_since: watch::Receiver<DateTime<Utc>>) -> Self {
         Self { store, awake_since }
     }
 }
@@ -34,7 +34,7 @@ pub async fn check(check: &HeartbeatCheck, around: &Surroundings<'_>) -> Result<
     let Some(beats) = &around.tools.beats else {
         return Err(Failure::new(Reason::Configuration, "check-ins are received by `wachta serve` only"));
     };
-    let asked = tokio::time::timeout(around.timeout, beats.store.beats(&check.name)).await;
+    let asked = tokio::time::timeout(around.timeout, beats.store.check_in_state(&check.name)).await;
     let known = match asked {
         Ok(Ok(known)) => known,
         Ok(Err(error)) => return Err(Failure::new(Reason::Store, error.to_string())),
@@ -48,7 +48,7 @@ pub async fn check(check: &HeartbeatCheck, around: &Surroundings<'_>) -> Result<
 fn judge(
     check: &HeartbeatCheck,
     schedule: &Schedule,
-    known: Option<&store::Heard>,
+    known: Option<&store::CheckInState>,
     awake_since: DateTime<Utc>,
     judged_at: DateTime<Utc>,
 ) -> Result<(), Failure> {
@@ -70,8 +70,10 @@ fn judge(
         return Err(Failure::new(Reason::NotSeen, message));
     };
     if awake_since > from {
-        let message =
-            format!("no check-in from `{name}`, but the agent receives check-ins only since {}", awake_since.format("%F %T UTC"));
+        let message = format!(
+            "no check-in from `{name}`, but the agent receives check-ins only since {}",
+            awake_since.format("%F %T UTC")
+        );
         return Err(Failure::new(Reason::Asleep, message));
     }
     let window = Pretty((judged_at - from).to_std().unwrap_or_default());
@@ -99,9 +101,9 @@ mod tests {
         let hourly = Schedule::Every(minutes(60));
         let judged = |schedule: &Schedule, end: Option<(&str, u8)>, start: Option<&str>, awake: &str| {
             let check = HeartbeatCheck { name: Spanned::new("job".into(), Span::default()), grace: minutes(60) };
-            let known = store::Heard {
+            let known = store::CheckInState {
                 started_at: start.map(at),
-                ended: end.map(|(clock, code)| store::Ended { at: at(clock), code }),
+                ended: end.map(|(clock, code)| store::CheckInEnd { at: at(clock), code }),
             };
             let known = (end.is_some() || start.is_some()).then_some(&known);
             match judge(&check, schedule, known, at(awake), at("04:00")) {

@@ -38,7 +38,7 @@ use crate::scenario::{Check, Pretty};
 use crate::values::Values;
 use crate::values::expect::{Filled, Seen};
 
-pub use heartbeat::Beats;
+pub use heartbeat::CheckIns;
 
 /// Context of one check: its services, values and timeout.
 pub(super) struct Surroundings<'a> {

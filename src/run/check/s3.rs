@@ -42,9 +42,7 @@ pub async fn check(check: &S3Check, around: &Surroundings<'_>) -> Result<(), Fai
             return Ok(());
         }
         let key = around.values.fill(&check.key)?;
-        return Err(Failure::new(Reason::Assertion, "no such object")
-            .compared(key, "nothing")
-            .at(check.key.span));
+        return Err(Failure::new(Reason::Assertion, "no such object").compared(key, "nothing").at(check.key.span));
     };
     #[allow(clippy::cast_precision_loss)] // Milliseconds of some years.
     let age = (Utc::now() - written_at).num_milliseconds().max(0) as f64 / 1000.0;
@@ -151,10 +149,7 @@ async fn list(
             return Ok(found);
         }
     }
-    Err(Failure::new(
-        Reason::TooLarge,
-        format!("more than {} objects match; use a longer `key`", MOST_PAGES * 1000),
-    ))
+    Err(Failure::new(Reason::TooLarge, format!("more than {} objects match; use a longer `key`", MOST_PAGES * 1000)))
 }
 
 /// Sends one request and returns the head of the response and the body as text.

@@ -155,8 +155,7 @@ fn begins(said: &str, wanted: &str) -> Result<(), Failure> {
     if said.starts_with(wanted) {
         return Ok(());
     }
-    Err(Failure::new(Reason::Protocol, "the server rejected STARTTLS")
-        .compared(format!("{wanted} …"), cut(said, 200)))
+    Err(Failure::new(Reason::Protocol, "the server rejected STARTTLS").compared(format!("{wanted} …"), cut(said, 200)))
 }
 
 fn refused(said: &str) -> Failure {

@@ -60,11 +60,10 @@ pub(super) fn respond(
     };
     let cnonce = Uuid::now_v7().simple().to_string();
     let text = answer(challenge, algorithm, session, ask.method.as_str(), ask.target(), user, password, &cnonce)
-        .ok_or_else(|| {
-            Failure::new(Reason::Protocol, "unsupported digest protection `auth-int`")
-        })?;
-    let mut value = HeaderValue::from_str(&text)
-        .map_err(|_| Failure::new(Reason::Protocol, "the server's challenge contains characters that a header cannot contain"))?;
+        .ok_or_else(|| Failure::new(Reason::Protocol, "unsupported digest protection `auth-int`"))?;
+    let mut value = HeaderValue::from_str(&text).map_err(|_| {
+        Failure::new(Reason::Protocol, "the server's challenge contains characters that a header cannot contain")
+    })?;
     value.set_sensitive(true);
     Ok(Some(value))
 }

@@ -590,7 +590,7 @@ fn no_memory(timeout: Duration) -> Failure {
 /// Returns the `Authorization` value for a token.
 fn bearer(token: &str) -> Result<HeaderValue, Failure> {
     let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
-        .map_err(|_| Failure::new(Reason::Configuration, "the token cannot stand in a header"))?;
+        .map_err(|_| Failure::new(Reason::Configuration, "the token is not valid in a header"))?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -649,8 +649,7 @@ async fn eventually() {
     bench.passes(&flow("/ships", "20s")).await;
     assert_eq!(server.lines(), ["GET /ships", "GET /ships", "GET /ships", "GET /end/3"]);
     bench.passes(&flow("/breaks", "20s")).await;
-    let gave_up =
-        "gave up, because `give_up_if` holds: `$.status` in the body: expected \"shipped\", got \"rejected\"";
+    let gave_up = "gave up, because `give_up_if` holds: `$.status` in the body: expected \"shipped\", got \"rejected\"";
     bench.fails(&flow("/rejects", "20s"), Reason::GaveUp, gave_up).await;
     server.asked();
     let outcome = bench

@@ -164,7 +164,8 @@ async fn read(session: &mut Session) -> Result<(String, Duration), Failure> {
     }
     let body = body.ok_or_else(|| Failure::new(Reason::Protocol, "the response of `token_url` is not JSON"))?;
     let token = body["access_token"].as_str().filter(|token| !token.is_empty());
-    let token = token.ok_or_else(|| Failure::new(Reason::Protocol, "the response of `token_url` has no `access_token`"))?;
+    let token =
+        token.ok_or_else(|| Failure::new(Reason::Protocol, "the response of `token_url` has no `access_token`"))?;
     if body["token_type"].as_str().is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
         return Err(Failure::new(Reason::Protocol, format!("the token's type is {}, not Bearer", body["token_type"])));
     }

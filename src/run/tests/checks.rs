@@ -152,11 +152,7 @@ async fn every_way_to_tls() {
             b"220 hi\r\n250 SIZE 1\r\n",
             "failed protocol: the server does not offer TLS; expected STARTTLS, got 250 SIZE 1",
         ),
-        (
-            "smtp",
-            b"554 go away\r\n",
-            "failed protocol: the server rejected STARTTLS; expected 220 …, got 554 go away",
-        ),
+        ("smtp", b"554 go away\r\n", "failed protocol: the server rejected STARTTLS; expected 220 …, got 554 go away"),
         (
             "imap",
             b"* OK hi\r\na1 BAD no\r\n",
@@ -167,11 +163,7 @@ async fn every_way_to_tls() {
             b"+OK hi\r\n-ERR no\r\n",
             "failed protocol: the server rejected STARTTLS; expected +OK …, got -ERR no",
         ),
-        (
-            "ftp",
-            b"220 hi\r\n500 no\r\n",
-            "failed protocol: the server rejected STARTTLS; expected 234 …, got 500 no",
-        ),
+        ("ftp", b"220 hi\r\n500 no\r\n", "failed protocol: the server rejected STARTTLS; expected 234 …, got 500 no"),
         (
             "xmpp",
             b"<stream:stream><stream:features></stream:features>",
@@ -254,7 +246,8 @@ async fn certificates_of_answers_are_what_they_should_be() {
         .await;
     check("{expires_after: 21d}", "failed certificate: the certificate of CN=a test is about to expire; expected valid for more than 21d, got 19d23h left").await;
     check("{cipher: X}", r#"failed tls: the cipher suite; expected "X", got "TLS_"#).await;
-    check("{subject: CN=b}", r#"failed certificate: the subject of the certificate; expected "CN=b", got "CN=a test""#).await;
+    check("{subject: CN=b}", r#"failed certificate: the subject of the certificate; expected "CN=b", got "CN=a test""#)
+        .await;
     // The certificate is available on a reused connection too, and absent without TLS.
     let step = format!("  - GET: {url}\n    trust: {{ca: ca.pem}}\n    expect:\n      certificate: {{subject: CN=");
     let twice = format!("scenario: T\nsteps:\n{step}a test}}\n{step}b}}\n");
@@ -513,8 +506,7 @@ async fn a_websocket_says_what_it_should() {
         r#"failed assertion: the expected message was not received; expected "pong", got nothing"#,
     )
     .await;
-    check(", send: ping, receive: gong, timeout: 300ms", "failed timeout: the expected message was not received")
-        .await;
+    check(", send: ping, receive: gong, timeout: 300ms", "failed timeout: the expected message was not received").await;
     check(", send: large, receive: pong", "failed too_large: a message is larger than 1 MiB").await;
     let site = Site::open().await;
     says(
@@ -775,7 +767,8 @@ async fn the_cases_of_a_suite_are_steps() {
     check(&report(bad), failed, "FPFS").await;
     check(&report("<testcase name=\"one\"/>"), "passed", "PP").await;
     check("true", "failed exec: the command wrote no `report.xml`", "F").await;
-    check("echo no > report.xml", "failed exec: `report.xml` is not a JUnit report: there is no test suite in it", "F").await;
+    check("echo no > report.xml", "failed exec: `report.xml` is not a JUnit report: there is no test suite in it", "F")
+        .await;
     check("exit 2", "failed exec: `sh` failed; expected exit code 0, got exit code 2", "F").await;
 }
 
@@ -881,13 +874,7 @@ async fn objects_are_young_and_large_enough() {
         "failed assertion: the size of the newest object in bytes; expected greater than 1000000, got 12345",
     )
     .await;
-    check(
-        "gone",
-        good,
-        "{age: {less_than: 1h}}",
-        "failed assertion: no such object; expected gone, got nothing",
-    )
-    .await;
+    check("gone", good, "{age: {less_than: 1h}}", "failed assertion: no such object; expected gone, got nothing").await;
     check("backups/*", good, "{count: 3, age: {less_than: 2h}, size: 2MB}", "passed").await;
     check(
         "backups/*",
@@ -915,14 +902,14 @@ async fn objects_are_young_and_large_enough() {
 
 #[tokio::test]
 async fn someone_calls_in() {
-    use crate::store::{Beat, Beats as _, Sqlite};
+    use crate::store::{CheckIn, CheckIns as _, Sqlite};
     says("heartbeat: job", "unknown configuration: nobody can call in here").await;
     let store = Arc::new(Sqlite::open("sqlite::memory:").await.unwrap());
     let long_ago = Utc::now() - chrono::TimeDelta::days(1);
     let (awake_since, since) = tokio::sync::watch::channel(long_ago);
     let folder = Folder::new();
     let mut tools = tools(Given::default(), &folder);
-    tools.beats = Some(check::Beats::new(Arc::clone(&store) as _, since));
+    tools.beats = Some(check::CheckIns::new(Arc::clone(&store) as _, since));
     let scenario = &scenarios("checks:\n  a: {heartbeat: job, every: 1h, grace: 5m}\n")[0];
     assert_eq!((scenario.alert.after, scenario.alert.of), (1, 1));
     // The heartbeat is evaluated after its due time plus the grace.
@@ -934,16 +921,16 @@ async fn someone_calls_in() {
         assert!(seen.starts_with(expected), "saw {seen}, expected {expected}");
     };
     check("unknown not_seen: no check-in from `job` yet; it checks in with a request to /beat/job").await;
-    store.beat("othe", Beat::Ended(0), now).await.unwrap();
+    store.check_in("othe", CheckIn::CheckInEnd(0), now).await.unwrap();
     check("unknown not_seen").await;
-    store.beat("job", Beat::Started, now).await.unwrap();
+    store.check_in("job", CheckIn::Started, now).await.unwrap();
     check("failed heartbeat: no check-in from `job`; expected a check-in within the 1h5m before ").await;
-    store.beat("job", Beat::Ended(0), now).await.unwrap();
+    store.check_in("job", CheckIn::CheckInEnd(0), now).await.unwrap();
     check("passed").await;
-    store.beat("job", Beat::Ended(3), now).await.unwrap();
+    store.check_in("job", CheckIn::CheckInEnd(3), now).await.unwrap();
     check("failed heartbeat: `job` reported a failure; expected success, got exit code 3, ").await;
-    store.beat("job", Beat::Ended(0), long_ago).await.unwrap();
-    store.beat("job", Beat::Started, long_ago).await.unwrap();
+    store.check_in("job", CheckIn::CheckInEnd(0), long_ago).await.unwrap();
+    store.check_in("job", CheckIn::Started, long_ago).await.unwrap();
     check("failed heartbeat: no check-in from `job`").await;
     awake_since.send_replace(now);
     check("unknown asleep: no check-in from `job`, but the agent receives check-ins only since ").await;

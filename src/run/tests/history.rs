@@ -101,12 +101,12 @@ async fn a_run_slower_than_usual_is_degraded_under_budget_and_failed_under_expec
 
     let degraded = check("budget", &passed(quick, 30), (Verdict::Degraded, Some(Reason::Budget))).await;
     let message = degraded.message.unwrap();
-    assert!(message.ends_with(", usual is 1ms (median of 30 runs in 1d)"), "{message}");
+    assert!(message.ends_with(", usually 1ms (median of 30 runs in 1d)"), "{message}");
     let failed = check("expect", &passed(quick, 30), (Verdict::Failed, Some(Reason::Slow))).await;
     let step = failed.deciding_step().unwrap();
     assert_eq!(step.place, "t.yaml:7:11");
     let failure = step.failure.as_ref().unwrap();
-    assert!(failure.message.ends_with(", usual is 1ms (median of 30 runs in 12h)"), "{failure:?}");
+    assert!(failure.message.ends_with(", usually 1ms (median of 30 runs in 12h)"), "{failure:?}");
     assert_eq!(failure.expected.as_deref(), Some("at most 51ms"));
 
     // Too few runs; all of them long; failed ones, which do not count; and runs before the window.

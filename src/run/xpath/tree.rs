@@ -115,7 +115,7 @@ impl Tree {
         if self.items.len() > MOST_NODES {
             return Some(format!("it has more than {MOST_NODES} nodes"));
         }
-        (self.deepest > DEEPEST).then(|| format!("its elements stand in each other deeper than {DEEPEST} levels"))
+        (self.deepest > DEEPEST).then(|| format!("its elements are nested deeper than {DEEPEST} levels"))
     }
 
     fn item(&self, id: u32) -> &Item {

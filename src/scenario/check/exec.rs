@@ -10,7 +10,11 @@ use crate::scenario::tree::Node;
 
 /// Keys of the check.
 pub const KIND: Kind = Kind {
-    key: key("exec", Shape::List(&Shape::Text), "program listed in `allow.exec` of the agent configuration, and its arguments"),
+    key: key(
+        "exec",
+        Shape::List(&Shape::Text),
+        "program listed in `allow.exec` of the agent configuration, and its arguments",
+    ),
     beside: &[
         key("junit", Shape::Text, "JUnit report that it writes, relative to this file; its test cases become steps"),
         FASTER_THAN,
@@ -40,7 +44,11 @@ pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<ExecCh
     let program = r.text(first, "the program").filter(|program| {
         let fits = !program.is_empty() && !program.contains("${");
         if !fits {
-            r.fail_with(first.span, "the program must be written out", "list it under `allow.exec` in the agent configuration");
+            r.fail_with(
+                first.span,
+                "the program must be written out",
+                "list it under `allow.exec` in the agent configuration",
+            );
         }
         fits
     });

@@ -9,8 +9,10 @@ use crate::scenario::template::Template;
 use crate::scenario::tree::Node;
 
 /// Keys of the check.
-pub const KIND: Kind =
-    Kind { key: key("ping", Shape::Text, "host or address that must respond to an echo request"), beside: &[FASTER_THAN] };
+pub const KIND: Kind = Kind {
+    key: key("ping", Shape::Text, "host or address that must respond to an echo request"),
+    beside: &[FASTER_THAN],
+};
 
 /// Ping check.
 #[derive(Debug, Clone, PartialEq)]

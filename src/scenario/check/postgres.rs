@@ -21,7 +21,8 @@ pub const KIND: Kind = Kind {
 };
 
 /// Keys of `expect`.
-pub const EXPECT: &[Key] = &[key("value", MATCHER, "first column of the first row; absent if there is no row or it is NULL")];
+pub const EXPECT: &[Key] =
+    &[key("value", MATCHER, "first column of the first row; absent if there is no row or it is NULL")];
 
 /// PostgreSQL check.
 #[derive(Debug, Clone, PartialEq)]

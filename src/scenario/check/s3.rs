@@ -97,7 +97,7 @@ pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<S3Chec
         Some(node) => super::target(r, node, "`key`", |text| {
             let stars = text.matches('*').count();
             let fits = !text.is_empty() && (stars == 0 || (stars == 1 && text.ends_with('*')));
-            if fits { Ok(()) } else { Err("a * stands at the end only".to_owned()) }
+            if fits { Ok(()) } else { Err("a * is only allowed at the end".to_owned()) }
         }),
         None => {
             r.fail_with(target.span, "`s3` needs a `key`", "add `key: backups/*`, or the key of one object");

@@ -14,7 +14,8 @@ const LOGINS: [&str; 3] = ["basic_auth", "bearer", "oauth2"];
 pub(super) fn login(r: &mut Reader, fields: &Fields<'_>) -> Option<Option<Login>> {
     let logins: Vec<_> = fields.iter().filter(|entry| LOGINS.contains(&entry.key.as_str())).collect();
     if let [first, second, ..] = logins.as_slice() {
-        let message = format!("a request has one authentication: `{}` and `{}` exclude each other", first.key, second.key);
+        let message =
+            format!("a request has one authentication: `{}` and `{}` exclude each other", first.key, second.key);
         r.fail_with(second.key_span, message, "keep one of them");
         return None;
     }

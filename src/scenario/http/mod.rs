@@ -41,7 +41,8 @@ pub fn request(
     let give_up_if = given(fields, "give_up_if", |node| expectations(r, node));
     if let Some(Some(facts)) = &give_up_if {
         for fact in facts.iter().filter(|fact| matches!(fact.what, ResponseFact::SlowerThanUsual(_))) {
-            let message = "`slower_than_usual` applies to the whole step, which has not ended when `give_up_if` is checked";
+            let message =
+                "`slower_than_usual` applies to the whole step, which has not ended when `give_up_if` is checked";
             r.fail_with(fact.span, message, "write it under `expect`");
         }
     }

@@ -138,7 +138,7 @@ impl fmt::Display for Error {
             Self::Timeout => write!(f, "the Zabbix API did not respond within {} s", TIMEOUT.as_secs()),
             Self::Status(status) => write!(
                 f,
-                "the Zabbix API returned status {status}; check that `url` is that of the frontend, and that nothing in front of it asks for credentials"
+                "the Zabbix API returned status {status}; check that `url` is that of the frontend, and that nothing in front of it requires credentials"
             ),
             Self::NotApi(shown) => {
                 write!(f, "not a response of the Zabbix API; check that `url` is that of the frontend: {shown}")
@@ -256,7 +256,7 @@ impl Api {
     pub async fn get(&self, method: &str, params: &Value) -> Result<Vec<Value>, Error> {
         match self.call(method, params).await? {
             Value::Array(objects) => Ok(objects),
-            other => Err(Error::NotApi(format!("{method} gave {}", shown(&other.to_string())))),
+            other => Err(Error::NotApi(format!("{method} returned {}", shown(&other.to_string())))),
         }
     }
 
@@ -303,7 +303,7 @@ async fn exchange(
     let body = answer::body(&mut response, MAX_ANSWER_BYTES).await;
     match body.end {
         End::Whole => result(method, &body.bytes),
-        End::Cut => Err(Error::NotApi(format!("{method} gave more than {MAX_ANSWER_BYTES} bytes"))),
+        End::Cut => Err(Error::NotApi(format!("{method} returned more than {MAX_ANSWER_BYTES} bytes"))),
         End::Broken(error) => Err(connection(error)),
     }
 }

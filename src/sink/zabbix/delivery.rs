@@ -13,7 +13,8 @@ use super::push::Push;
 /// Time limit of finding the rejected rows of a request. Rows whose state is still unknown are sent again later.
 const SEARCH: Duration = Duration::from_secs(30);
 /// Reason reported for a row whose state was not determined in time.
-const NOT_KNOWN: &str = "the server rejects other values of the same request, and responds too slowly to find out which";
+const NOT_KNOWN: &str =
+    "the server rejects other values of the same request, and responds too slowly to find out which";
 
 /// Reason for the rejection of a row, or `None` for an accepted one.
 pub type Refused = Option<Cow<'static, str>>;

@@ -130,7 +130,9 @@ mod tests {
         let disabled = Some("Item is disabled".to_owned());
         let unknown = Some("No permissions to referred object or it does not exist".to_owned());
         assert_eq!(answers(&result, 4), Ok(vec![None, disabled, unknown, None]));
-        assert!(answers(&result, 3).unwrap_err().starts_with("history.push did not return a result for each of 3 values"));
+        assert!(
+            answers(&result, 3).unwrap_err().starts_with("history.push did not return a result for each of 3 values")
+        );
         assert!(answers(&json!({"response": "failed"}), 1).is_err());
     }
 

@@ -208,11 +208,7 @@ fn macros() -> Value {
             "#2",
             "Number of consecutive good runs that resolve it, as #NUMBER. Per scenario: {$WACHTA.RECOVER:\"id\"}."
         ),
-        one(
-            "{$WACHTA.NODATA}",
-            "1h",
-            "Maximum time without a conclusive run. Per scenario: {$WACHTA.NODATA:\"id\"}."
-        ),
+        one("{$WACHTA.NODATA}", "1h", "Maximum time without a conclusive run. Per scenario: {$WACHTA.NODATA:\"id\"}."),
         one("{$WACHTA.AGENT.NODATA}", "5m", "Maximum time without data from the agent."),
         one(ALLOWED_HOSTS, "0.0.0.0/0,::/0", "Addresses from which values are accepted, separated by commas."),
     ])

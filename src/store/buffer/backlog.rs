@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 
 use crate::incident::{Change, Decision, Incident, Notification, Subject};
 use crate::outcome::{Outcome, RunId};
-use crate::store::{AttemptChange, Batch, Beat, Identity, Intent, MemoChange};
+use crate::store::{AttemptChange, Batch, CheckIn, Identity, PlannedRun, ReceiverStateChange};
 
 /// Maximum total size of waiting outcomes in bytes, by [`Outcome::approximate_bytes`].
 pub(super) const MAX_OUTCOME_BYTES: usize = 128 << 20;
@@ -23,20 +23,20 @@ pub(super) const MAX_CHANGES: usize = 20_000;
 /// Rows that wait to be written.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
-    intents: HashMap<RunId, Intent>,
+    intents: HashMap<RunId, PlannedRun>,
     withdrawn: Vec<RunId>,
     pub(super) outcomes: VecDeque<Arc<Outcome>>,
     bytes: usize,
-    watches: HashMap<Subject, Json>,
-    memory: BTreeMap<String, Option<Json>>,
+    alert_states: HashMap<Subject, Json>,
+    alerting_entries: BTreeMap<String, Option<Json>>,
     pub(super) incidents: BTreeMap<String, Incident>,
     pub(super) changes: VecDeque<Arc<Change>>,
     pub(super) decisions: VecDeque<Decision>,
     pub(super) notifications: VecDeque<Notification>,
     pub(super) attempts: VecDeque<(String, AttemptChange, DateTime<Utc>)>,
-    memos: BTreeMap<(String, String), MemoChange>,
+    memos: BTreeMap<(String, String), ReceiverStateChange>,
     /// Check-ins by name, and whether the check-in is the end of a job.
-    check_ins: BTreeMap<(String, bool), (Beat, DateTime<Utc>)>,
+    check_ins: BTreeMap<(String, bool), (CheckIn, DateTime<Utc>)>,
     positions: BTreeMap<String, Option<u64>>,
     identity: Option<Identity>,
 }
@@ -47,8 +47,8 @@ impl Backlog {
         self.intents.is_empty()
             && self.withdrawn.is_empty()
             && self.outcomes.is_empty()
-            && self.watches.is_empty()
-            && self.memory.is_empty()
+            && self.alert_states.is_empty()
+            && self.alerting_entries.is_empty()
             && self.incidents.is_empty()
             && self.changes.is_empty()
             && self.decisions.is_empty()
@@ -70,8 +70,8 @@ impl Backlog {
         self.intents.extend(batch.intents.into_iter().map(|intent| (intent.run, intent)));
         self.bytes += batch.outcomes.iter().map(|outcome| outcome.approximate_bytes()).sum::<usize>();
         self.outcomes.extend(batch.outcomes);
-        self.watches.extend(batch.watches);
-        self.memory.extend(batch.memory);
+        self.alert_states.extend(batch.alert_states);
+        self.alerting_entries.extend(batch.alerting_entries);
         self.incidents.extend(batch.incidents.into_iter().map(|incident| (incident.dedup_key(), incident)));
         self.changes.extend(batch.changes);
         self.decisions.extend(batch.decisions);
@@ -79,7 +79,7 @@ impl Backlog {
         self.attempts.extend(batch.attempts);
         self.memos.extend(batch.memos.into_iter().map(|memo| ((memo.receiver.clone(), memo.key.clone()), memo)));
         for (name, beat, at) in batch.check_ins {
-            self.check_ins.insert((name, matches!(beat, Beat::Ended(_))), (beat, at));
+            self.check_ins.insert((name, matches!(beat, CheckIn::CheckInEnd(_))), (beat, at));
         }
         self.positions.extend(batch.positions);
         self.identity = batch.identity.or(self.identity.take());
@@ -91,18 +91,18 @@ impl Backlog {
     pub(super) fn put_back(&mut self, batch: Batch) -> u64 {
         let over: HashSet<&RunId> =
             self.withdrawn.iter().chain(self.outcomes.iter().map(|outcome| &outcome.run)).collect();
-        let planned: Vec<Intent> = batch.intents.into_iter().filter(|intent| !over.contains(&intent.run)).collect();
+        let planned: Vec<PlannedRun> = batch.intents.into_iter().filter(|intent| !over.contains(&intent.run)).collect();
         for intent in planned {
             self.intents.entry(intent.run).or_insert(intent);
         }
         self.withdrawn.extend(batch.withdrawn);
         self.bytes += batch.outcomes.iter().map(|outcome| outcome.approximate_bytes()).sum::<usize>();
         prepend(&mut self.outcomes, batch.outcomes);
-        for (subject, watch) in batch.watches {
-            self.watches.entry(subject).or_insert(watch);
+        for (subject, watch) in batch.alert_states {
+            self.alert_states.entry(subject).or_insert(watch);
         }
-        for (key, body) in batch.memory {
-            self.memory.entry(key).or_insert(body);
+        for (key, body) in batch.alerting_entries {
+            self.alerting_entries.entry(key).or_insert(body);
         }
         for incident in batch.incidents {
             self.incidents.entry(incident.dedup_key()).or_insert(incident);
@@ -115,7 +115,7 @@ impl Backlog {
             self.memos.entry((memo.receiver.clone(), memo.key.clone())).or_insert(memo);
         }
         for (name, beat, at) in batch.check_ins {
-            self.check_ins.entry((name, matches!(beat, Beat::Ended(_)))).or_insert((beat, at));
+            self.check_ins.entry((name, matches!(beat, CheckIn::CheckInEnd(_)))).or_insert((beat, at));
         }
         for (sink, seq) in batch.positions {
             self.positions.entry(sink).or_insert(seq);
@@ -125,8 +125,8 @@ impl Backlog {
     }
 
     /// Returns the waiting entries of alerting.
-    pub(super) fn memory(&self) -> impl Iterator<Item = (&String, &Option<Json>)> {
-        self.memory.iter()
+    pub(super) fn alerting_entries(&self) -> impl Iterator<Item = (&String, &Option<Json>)> {
+        self.alerting_entries.iter()
     }
 
     /// Enforces the limits.
@@ -154,8 +154,8 @@ impl Backlog {
             intents: std::mem::take(&mut self.intents).into_values().collect(),
             withdrawn: std::mem::take(&mut self.withdrawn),
             outcomes,
-            watches: std::mem::take(&mut self.watches).into_iter().collect(),
-            memory: std::mem::take(&mut self.memory).into_iter().collect(),
+            alert_states: std::mem::take(&mut self.alert_states).into_iter().collect(),
+            alerting_entries: std::mem::take(&mut self.alerting_entries).into_iter().collect(),
             incidents: std::mem::take(&mut self.incidents).into_values().collect(),
             changes: std::mem::take(&mut self.changes).into(),
             decisions: self.decisions.drain(..rows.min(self.decisions.len())).collect(),
@@ -196,7 +196,7 @@ pub(super) fn halve(batch: &Batch) -> Option<(Batch, Batch)> {
             left -= at;
         )*};
     }
-    share!(intents withdrawn watches memory incidents changes notifications attempts memos check_ins decisions outcomes);
+    share!(intents withdrawn alert_states alerting_entries incidents changes notifications attempts memos check_ins decisions outcomes);
     let _ = left;
     // The database never rejects a position.
     first.positions.clone_from(&batch.positions);
@@ -209,8 +209,8 @@ pub(super) fn rows(batch: &Batch) -> usize {
     batch.intents.len()
         + batch.withdrawn.len()
         + batch.outcomes.len()
-        + batch.watches.len()
-        + batch.memory.len()
+        + batch.alert_states.len()
+        + batch.alerting_entries.len()
         + batch.incidents.len()
         + batch.changes.len()
         + batch.decisions.len()
@@ -229,9 +229,9 @@ pub(super) fn name(batch: &Batch) -> String {
         format!("the cancelled plan of run {run}")
     } else if let Some(outcome) = batch.outcomes.first() {
         format!("the outcome of run {} of `{}`", outcome.run, outcome.scenario)
-    } else if let Some((subject, _)) = batch.watches.first() {
+    } else if let Some((subject, _)) = batch.alert_states.first() {
         format!("the alerting state of `{subject}`")
-    } else if let Some((key, _)) = batch.memory.first() {
+    } else if let Some((key, _)) = batch.alerting_entries.first() {
         format!("the alerting entry `{key}`")
     } else if let Some(incident) = batch.incidents.first() {
         format!("the incident {}", incident.dedup_key())

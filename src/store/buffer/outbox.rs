@@ -8,7 +8,8 @@ use serde_json::Value as Json;
 
 use crate::incident::{Event, Notification};
 use crate::store::{
-    AttemptChange, Batch, Beat, Delivery, Ended, Heard, MemoChange, UNDELIVERED, Uncertainty, WorkingSet, undelivered,
+    AttemptChange, Batch, CheckIn, CheckInEnd, CheckInState, DeliveryStatus, ReceiverStateChange, UNDELIVERED,
+    Uncertainty, WorkingSet, undelivered,
 };
 
 /// Maximum number of queued notifications. Rate limits and groups keep real agents far below. Beyond it, the oldest
@@ -29,7 +30,7 @@ pub(super) struct Outbox {
     places: HashMap<String, (String, u64)>,
     next: u64,
     memos: BTreeMap<(String, String), (Json, DateTime<Utc>)>,
-    check_ins: HashMap<String, Heard>,
+    check_ins: HashMap<String, CheckInState>,
     /// Positions by sink.
     positions: BTreeMap<String, u64>,
 }
@@ -76,7 +77,7 @@ impl Outbox {
         }
         for (id, change, _) in &batch.attempts {
             match change {
-                AttemptChange::Finished(Delivery::Sent | Delivery::Failed(_)) => drop(self.remove(id)),
+                AttemptChange::Finished(DeliveryStatus::Delivered | DeliveryStatus::Failed(_)) => drop(self.remove(id)),
                 change => {
                     let place = self.places.get(id);
                     let queued = place.and_then(|(receiver, place)| self.queued.get_mut(receiver)?.get_mut(place));
@@ -90,8 +91,8 @@ impl Outbox {
         for (name, beat, at) in &batch.check_ins {
             let heard = self.check_ins.entry(name.clone()).or_default();
             match *beat {
-                Beat::Started => heard.started_at = Some(*at),
-                Beat::Ended(code) => heard.ended = Some(Ended { at: *at, code }),
+                CheckIn::Started => heard.started_at = Some(*at),
+                CheckIn::CheckInEnd(code) => heard.ended = Some(CheckInEnd { at: *at, code }),
             }
         }
         for (sink, seq) in &batch.positions {
@@ -103,7 +104,7 @@ impl Outbox {
         self.give_way()
     }
 
-    fn apply_memos(&mut self, changes: &[MemoChange]) {
+    fn apply_memos(&mut self, changes: &[ReceiverStateChange]) {
         for change in changes {
             let key = (change.receiver.clone(), change.key.clone());
             match &change.memo {
@@ -132,7 +133,7 @@ impl Outbox {
         for (_, _, id) in oldest.into_iter().take(excess) {
             let Some(Queued { notification, .. }) = self.remove(&id) else { continue };
             changes.memos.extend(undelivered(&notification, notification.queued_at));
-            let given_up = Delivery::Failed("dropped: too many queued notifications".into());
+            let given_up = DeliveryStatus::Failed("dropped: too many queued notifications".into());
             changes.attempts.push((id, AttemptChange::Finished(given_up), notification.queued_at));
         }
         self.apply_memos(&changes.memos);
@@ -140,7 +141,7 @@ impl Outbox {
     }
 
     /// Returns the notifications queued for a receiver, oldest first.
-    pub(super) fn owed(&self, receiver: &str, limit: u32) -> Vec<Notification> {
+    pub(super) fn queued(&self, receiver: &str, limit: u32) -> Vec<Notification> {
         let of_receiver = self.queued.get(receiver).into_iter().flat_map(BTreeMap::values);
         let notification = |queued: &Queued| Notification {
             repeat: queued.uncertainty > Uncertainty::None,
@@ -150,7 +151,7 @@ impl Outbox {
     }
 
     /// Returns the receivers with queued notifications.
-    pub(super) fn creditors(&self) -> Vec<String> {
+    pub(super) fn receivers_with_queued(&self) -> Vec<String> {
         self.queued.keys().cloned().collect()
     }
 
@@ -163,7 +164,7 @@ impl Outbox {
         of_receiver.map(|((_, key), (memo, _))| (key.clone(), memo.clone())).collect()
     }
 
-    pub(super) fn check_in(&self, name: &str) -> Option<Heard> {
+    pub(super) fn check_in(&self, name: &str) -> Option<CheckInState> {
         self.check_ins.get(name).cloned()
     }
 
@@ -193,7 +194,7 @@ impl Outbox {
             }
         }
         for ((receiver, key), (memo, at)) in &self.memos {
-            batch.memos.push(MemoChange {
+            batch.memos.push(ReceiverStateChange {
                 receiver: receiver.clone(),
                 key: key.clone(),
                 memo: Some(memo.clone()),
@@ -201,8 +202,10 @@ impl Outbox {
             });
         }
         for (name, heard) in &self.check_ins {
-            batch.check_ins.extend(heard.started_at.map(|at| (name.clone(), Beat::Started, at)));
-            batch.check_ins.extend(heard.ended.as_ref().map(|end| (name.clone(), Beat::Ended(end.code), end.at)));
+            batch.check_ins.extend(heard.started_at.map(|at| (name.clone(), CheckIn::Started, at)));
+            batch
+                .check_ins
+                .extend(heard.ended.as_ref().map(|end| (name.clone(), CheckIn::CheckInEnd(end.code), end.at)));
         }
         batch.positions = self.positions.iter().map(|(sink, seq)| (sink.clone(), Some(*seq))).collect();
         batch
@@ -243,6 +246,6 @@ mod tests {
         let more = Batch { notifications: vec![notification(most + 1, Event::Opened)], ..Batch::default() };
         let changes = outbox.apply(&more);
         assert_eq!((changes.attempts[0].0.as_str(), changes.memos.len()), ("2 resolved", 0));
-        assert_eq!(outbox.owed("a", 1)[0].id, "1 resolved");
+        assert_eq!(outbox.queued("a", 1)[0].id, "1 resolved");
     }
 }

@@ -13,8 +13,9 @@ use super::{State, WriteBuffer};
 use crate::incident::{Decision, Incident, Notification, Subject};
 use crate::outcome::{Outcome, RunId};
 use crate::store::{
-    AttemptChange, Batch, Beat, Beats, Database, Delivery, Durations, Heard, History, Incidents, Intent, KeptDecision,
-    MemoChange, NotificationRecord, Outbox, Recent, Result, Runs, StoreError, Tallies, Tally,
+    AttemptChange, Batch, CheckIn, CheckInState, CheckIns, Database, DecisionRecord, DeliveryStatus, DurationQuery,
+    History, Incidents, NotificationRecord, Outbox, PlannedRun, ReceiverStateChange, Result, RunSummary, Runs,
+    SlotCount, SlotCountQuery, StoreError,
 };
 
 impl WriteBuffer {
@@ -71,8 +72,8 @@ impl Runs for WriteBuffer {
         Ok(())
     }
 
-    async fn open_intents(&self, location: &str) -> Result<Vec<Intent>> {
-        self.at_hand()?.open_intents(location).await
+    async fn open_planned_runs(&self, location: &str) -> Result<Vec<PlannedRun>> {
+        self.at_hand()?.open_planned_runs(location).await
     }
 
     async fn prune(&self, before: DateTime<Utc>) -> Result<Vec<RunId>> {
@@ -106,17 +107,17 @@ impl History for WriteBuffer {
         Ok(recent)
     }
 
-    async fn recent_of_each(&self, limit: u32) -> Result<Vec<Recent>> {
+    async fn run_summaries(&self, limit: u32) -> Result<Vec<RunSummary>> {
         let stored = match self.at_hand() {
-            Ok(database) => or_none(database.recent_of_each(limit).await),
+            Ok(database) => or_none(database.run_summaries(limit).await),
             Err(error) => or_none(Err(error)),
         };
         let waiting = self.waiting(|_| true);
         if waiting.is_empty() {
             return Ok(stored);
         }
-        let mut of_each: BTreeMap<_, Vec<Recent>> = BTreeMap::new();
-        for recent in waiting.iter().map(|outcome| Recent::of(outcome)).chain(stored) {
+        let mut of_each: BTreeMap<_, Vec<RunSummary>> = BTreeMap::new();
+        for recent in waiting.iter().map(|outcome| RunSummary::of(outcome)).chain(stored) {
             let rows = of_each.entry(recent.scenario.clone()).or_default();
             if rows.len() < limit as usize && rows.iter().all(|row| row.run != recent.run) {
                 rows.push(recent);
@@ -125,13 +126,13 @@ impl History for WriteBuffer {
         Ok(of_each.into_values().flatten().collect())
     }
 
-    async fn durations(&self, asked: &Durations<'_>) -> Result<Vec<(DateTime<Utc>, Duration)>> {
+    async fn durations(&self, asked: &DurationQuery<'_>) -> Result<Vec<(DateTime<Utc>, Duration)>> {
         self.at_hand()?.durations(asked).await
     }
 
-    async fn tallies(&self, asked: &Tallies<'_>) -> Result<Vec<Tally>> {
+    async fn slot_counts(&self, asked: &SlotCountQuery<'_>) -> Result<Vec<SlotCount>> {
         // Waiting outcomes were already counted by the caller when they were evaluated.
-        self.at_hand()?.tallies(asked).await
+        self.at_hand()?.slot_counts(asked).await
     }
 
     async fn run(&self, run: RunId) -> Result<Option<Outcome>> {
@@ -144,19 +145,20 @@ impl History for WriteBuffer {
 
 #[async_trait]
 impl Incidents for WriteBuffer {
-    async fn watches(&self) -> Result<Vec<(Subject, Json)>> {
-        self.at_hand()?.watches().await
+    async fn alert_states(&self) -> Result<Vec<(Subject, Json)>> {
+        self.at_hand()?.alert_states().await
     }
 
-    async fn memory(&self) -> Result<Vec<(String, Json)>> {
+    async fn alerting_entries(&self) -> Result<Vec<(String, Json)>> {
         let stored = match self.at_hand() {
-            Ok(database) => or_none(database.memory().await),
+            Ok(database) => or_none(database.alerting_entries().await),
             Err(error) => or_none(Err(error)),
         };
         let mut memory: BTreeMap<String, Json> = stored.into_iter().collect();
         let state = self.shared.state();
-        let in_flight = state.in_flight.iter().flat_map(|batch| batch.memory.iter().map(|(key, body)| (key, body)));
-        for (key, body) in in_flight.chain(state.pending.memory()) {
+        let in_flight =
+            state.in_flight.iter().flat_map(|batch| batch.alerting_entries.iter().map(|(key, body)| (key, body)));
+        for (key, body) in in_flight.chain(state.pending.alerting_entries()) {
             match body {
                 Some(body) => drop(memory.insert(key.clone(), body.clone())),
                 None => drop(memory.remove(key)),
@@ -198,8 +200,8 @@ impl Incidents for WriteBuffer {
         }
     }
 
-    async fn decisions(&self, subject: &Subject, limit: u32) -> Result<Vec<KeptDecision>> {
-        let mut decisions: Vec<KeptDecision> = match self.at_hand() {
+    async fn decisions(&self, subject: &Subject, limit: u32) -> Result<Vec<DecisionRecord>> {
+        let mut decisions: Vec<DecisionRecord> = match self.at_hand() {
             Ok(database) => or_none(database.decisions(subject, limit).await),
             Err(error) => or_none(Err(error)),
         };
@@ -215,7 +217,7 @@ impl Incidents for WriteBuffer {
                     last.count += 1;
                     last.decision = decision;
                 }
-                None => decisions.push(KeptDecision { first_at: decision.at, decision, count: 1 }),
+                None => decisions.push(DecisionRecord { first_at: decision.at, decision, count: 1 }),
             }
         }
         decisions.reverse();
@@ -226,21 +228,21 @@ impl Incidents for WriteBuffer {
 
 #[async_trait]
 impl Outbox for WriteBuffer {
-    async fn owed(&self, receiver: &str, limit: u32) -> Result<Vec<Notification>> {
-        Ok(self.shared.state().outbox.owed(receiver, limit))
+    async fn queued(&self, receiver: &str, limit: u32) -> Result<Vec<Notification>> {
+        Ok(self.shared.state().outbox.queued(receiver, limit))
     }
 
-    async fn creditors(&self) -> Result<Vec<String>> {
-        Ok(self.shared.state().outbox.creditors())
+    async fn receivers_with_queued(&self) -> Result<Vec<String>> {
+        Ok(self.shared.state().outbox.receivers_with_queued())
     }
 
-    async fn trying(&self, notification: &str) -> Result<()> {
+    async fn attempt_started(&self, notification: &str) -> Result<()> {
         let attempts = vec![(notification.to_owned(), AttemptChange::Started, Utc::now())];
         self.accept(Batch { attempts, ..Batch::default() }).await;
         Ok(())
     }
 
-    async fn delivered(&self, notification: &str, delivery: &Delivery, at: DateTime<Utc>) -> Result<()> {
+    async fn attempt_finished(&self, notification: &str, delivery: &DeliveryStatus, at: DateTime<Utc>) -> Result<()> {
         let attempts = vec![(notification.to_owned(), AttemptChange::Finished(delivery.clone()), at)];
         self.accept(Batch { attempts, ..Batch::default() }).await;
         Ok(())
@@ -269,14 +271,14 @@ impl Outbox for WriteBuffer {
             let Some(known) = notifications.iter_mut().find(|known| known.notification.id == *id) else { continue };
             match change {
                 AttemptChange::Started => {}
-                AttemptChange::Finished(Delivery::Sent) => {
+                AttemptChange::Finished(DeliveryStatus::Delivered) => {
                     (known.state, known.done_at, known.problem) = ("sent".into(), Some(*at), None);
                 }
-                AttemptChange::Finished(Delivery::Failed(problem)) => {
+                AttemptChange::Finished(DeliveryStatus::Failed(problem)) => {
                     (known.state, known.done_at) = ("failed".into(), Some(*at));
                     known.problem = Some(problem.clone());
                 }
-                AttemptChange::Finished(Delivery::Refused(problem) | Delivery::Unsure(problem)) => {
+                AttemptChange::Finished(DeliveryStatus::Retryable(problem) | DeliveryStatus::Uncertain(problem)) => {
                     known.problem = Some(problem.clone());
                 }
             }
@@ -292,26 +294,33 @@ impl Outbox for WriteBuffer {
         Ok(self.shared.state().outbox.memos(receiver))
     }
 
-    async fn keep_memo(&self, receiver: &str, key: &str, memo: Option<&Json>, at: DateTime<Utc>) -> Result<()> {
-        let change = MemoChange { receiver: receiver.to_owned(), key: key.to_owned(), memo: memo.cloned(), at };
+    async fn set_receiver_state(
+        &self,
+        receiver: &str,
+        key: &str,
+        memo: Option<&Json>,
+        at: DateTime<Utc>,
+    ) -> Result<()> {
+        let change =
+            ReceiverStateChange { receiver: receiver.to_owned(), key: key.to_owned(), memo: memo.cloned(), at };
         self.accept(Batch { memos: vec![change], ..Batch::default() }).await;
         Ok(())
     }
 }
 
 #[async_trait]
-impl Beats for WriteBuffer {
-    async fn beat(&self, name: &str, beat: Beat, at: DateTime<Utc>) -> Result<()> {
+impl CheckIns for WriteBuffer {
+    async fn check_in(&self, name: &str, beat: CheckIn, at: DateTime<Utc>) -> Result<()> {
         self.accept(Batch { check_ins: vec![(name.to_owned(), beat, at)], ..Batch::default() }).await;
         Ok(())
     }
 
-    async fn beats(&self, name: &str) -> Result<Option<Heard>> {
+    async fn check_in_state(&self, name: &str) -> Result<Option<CheckInState>> {
         Ok(self.shared.state().outbox.check_in(name))
     }
 }
 
-impl Recent {
+impl RunSummary {
     /// Creates the summary of a run.
     fn of(outcome: &Outcome) -> Self {
         Self {

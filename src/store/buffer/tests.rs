@@ -9,7 +9,7 @@ use crate::incident::{Event, Incident, Notification, Subject};
 use crate::outcome::{Outcome, RunId, Verdict};
 use crate::scenario::Kind;
 use crate::store::{
-    Delivery, History as _, Incidents as _, Outbox as _, Positions as _, Runs as _, Sqlite, SqliteFile,
+    DeliveryStatus, History as _, Incidents as _, Outbox as _, Positions as _, Runs as _, Sqlite, SqliteFile,
 };
 
 /// Folder of a store, deleted at the end of the test.
@@ -105,8 +105,8 @@ fn batch(second: i64) -> Batch {
     let outcome = outcome(second);
     let incident = Incident::opened(Subject("shop".into()), second.unsigned_abs(), &outcome);
     Batch {
-        watches: vec![(Subject("shop".into()), serde_json::json!({"second": second}))],
-        memory: vec![(format!("group/{second}"), Some(serde_json::json!({})))],
+        alert_states: vec![(Subject("shop".into()), serde_json::json!({"second": second}))],
+        alerting_entries: vec![(format!("group/{second}"), Some(serde_json::json!({})))],
         notifications: vec![Notification::new(&incident, Event::Opened, "a", at(second))],
         incidents: vec![incident],
         outcomes: vec![outcome],
@@ -124,7 +124,7 @@ async fn stored(folder: &Folder) -> (usize, usize, usize, Option<serde_json::Val
     for incident in &incidents {
         notifications += store.notifications(&incident.dedup_key()).await.unwrap().len();
     }
-    let watch = store.watches().await.unwrap().pop().map(|(_, body)| body["second"].clone());
+    let watch = store.alert_states().await.unwrap().pop().map(|(_, body)| body["second"].clone());
     store.close().await;
     (outcomes, notifications, incidents.len(), watch)
 }
@@ -142,13 +142,13 @@ async fn a_locked_store_is_written_when_the_lock_is_gone() {
     }
     bench.away().await;
     // Data that is not yet written is visible and delivered.
-    assert_eq!(bench.buffer.owed("a", 100).await.unwrap().len(), 20);
+    assert_eq!(bench.buffer.queued("a", 100).await.unwrap().len(), 20);
     assert_eq!(bench.buffer.recent(Some("shop"), 100).await.unwrap().len(), 20);
     assert_eq!(bench.buffer.incidents(100).await.unwrap().len(), 20);
-    let first = bench.buffer.owed("a", 1).await.unwrap().remove(0);
-    bench.buffer.trying(&first.id).await.unwrap();
-    bench.buffer.delivered(&first.id, &Delivery::Sent, at(30)).await.unwrap();
-    assert_eq!(bench.buffer.owed("a", 100).await.unwrap().len(), 19);
+    let first = bench.buffer.queued("a", 1).await.unwrap().remove(0);
+    bench.buffer.attempt_started(&first.id).await.unwrap();
+    bench.buffer.attempt_finished(&first.id, &DeliveryStatus::Delivered, at(30)).await.unwrap();
+    assert_eq!(bench.buffer.queued("a", 100).await.unwrap().len(), 19);
     sqlx::raw_sql("ROLLBACK").execute(&mut *lock).await.unwrap();
     drop(lock);
     other.close().await;
@@ -156,7 +156,7 @@ async fn a_locked_store_is_written_when_the_lock_is_gone() {
     bench.close().await;
     assert_eq!(stored(&folder).await, (20, 20, 20, Some(20.into())));
     let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;
-    assert_eq!(bench.buffer.owed("a", 100).await.unwrap().len(), 19, "the delivery was written as well");
+    assert_eq!(bench.buffer.queued("a", 100).await.unwrap().len(), 19, "the delivery was written as well");
     bench.close().await;
 }
 
@@ -167,7 +167,7 @@ async fn a_deleted_or_replaced_store_is_given_all_that_is_known() {
         let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;
         let identity = bench.buffer.identity();
         bench.buffer.accept(batch(1)).await;
-        bench.buffer.keep_memo("a", "shop:1", Some(&"thread".into()), at(1)).await.unwrap();
+        bench.buffer.set_receiver_state("a", "shop:1", Some(&"thread".into()), at(1)).await.unwrap();
         for end in ["", "-wal", "-shm"] {
             let _ = std::fs::remove_file(format!("{}{end}", folder.file().display()));
         }
@@ -195,7 +195,7 @@ async fn a_deleted_or_replaced_store_is_given_all_that_is_known() {
         assert!(outcomes >= 2 && watch == Some(3.into()), "{outcomes} {watch:?}");
         assert!(notifications >= 2, "{notifications}");
         let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;
-        assert_eq!(bench.buffer.owed("a", 100).await.unwrap().len(), 3, "all that is queued");
+        assert_eq!(bench.buffer.queued("a", 100).await.unwrap().len(), 3, "all that is queued");
         assert_eq!(bench.buffer.memo("a", "shop:1").await.unwrap(), Some("thread".into()));
         assert_eq!(bench.buffer.identity(), identity);
         bench.close().await;
@@ -248,7 +248,7 @@ async fn a_store_that_is_damaged_under_the_agent_is_given_all_that_is_known() {
     bench.close().await;
     let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;
     assert_eq!(bench.buffer.identity(), identity);
-    assert_eq!(bench.buffer.owed("a", 100).await.unwrap().len(), 2, "all that is queued");
+    assert_eq!(bench.buffer.queued("a", 100).await.unwrap().len(), 2, "all that is queued");
     bench.close().await;
 }
 
@@ -260,7 +260,7 @@ async fn what_a_damaged_store_still_holds_is_taken_over() {
     for second in 1..=300 {
         bench.buffer.accept(batch(second)).await;
     }
-    bench.buffer.keep_memo("a", "shop:1", Some(&"thread".into()), at(1)).await.unwrap();
+    bench.buffer.set_receiver_state("a", "shop:1", Some(&"thread".into()), at(1)).await.unwrap();
     bench.close().await;
     // A page in the middle of the incidents, and the first one of the outcomes.
     let connection = sqlx::SqlitePool::connect(&folder.url()).await.unwrap();
@@ -278,9 +278,9 @@ async fn what_a_damaged_store_still_holds_is_taken_over() {
     std::fs::write(folder.file(), bytes).unwrap();
     let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;
     assert_eq!(bench.buffer.identity(), identity);
-    assert_eq!(bench.buffer.owed("a", 1000).await.unwrap().len(), 300);
+    assert_eq!(bench.buffer.queued("a", 1000).await.unwrap().len(), 300);
     assert_eq!(bench.buffer.memo("a", "shop:1").await.unwrap(), Some("thread".into()));
-    assert_eq!(bench.buffer.watches().await.unwrap()[0].1["second"], 300);
+    assert_eq!(bench.buffer.alert_states().await.unwrap()[0].1["second"], 300);
     let incidents = bench.buffer.incidents(1000).await.unwrap();
     assert!((250..300).contains(&incidents.len()), "all but those of one page: {}", incidents.len());
     let has = |opening| incidents.iter().any(|incident| incident.opening == opening);
@@ -353,12 +353,12 @@ async fn an_unreadable_row_is_left_out() {
     other.close().await;
     let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;
     let buffer = &bench.buffer;
-    assert_eq!(buffer.owed("a", 100).await.unwrap().len(), 1);
+    assert_eq!(buffer.queued("a", 100).await.unwrap().len(), 1);
     assert_eq!(buffer.recent(None, 100).await.unwrap().len(), 2);
     assert_eq!(buffer.incidents(100).await.unwrap().len(), 2);
-    assert_eq!(buffer.watches().await.unwrap().len(), 1);
-    assert_eq!(buffer.memory().await.unwrap().len(), 3);
-    assert_eq!(buffer.open_intents("here").await.unwrap(), []);
+    assert_eq!(buffer.alert_states().await.unwrap().len(), 1);
+    assert_eq!(buffer.alerting_entries().await.unwrap().len(), 3);
+    assert_eq!(buffer.open_planned_runs("here").await.unwrap(), []);
     assert_eq!(buffer.latest().await.unwrap().len(), 1);
     bench.close().await;
 }
@@ -394,7 +394,7 @@ fn what_memory_cannot_hold_is_shed_and_counted() {
 fn what_is_put_back_is_older_than_what_waits() {
     let mut backlog = Backlog::default();
     let watch = |n: i64| vec![(Subject("shop".into()), serde_json::json!(n))];
-    let intent = |run| crate::store::Intent {
+    let intent = |run| crate::store::PlannedRun {
         run,
         scenario: "shop".into(),
         name: "Shop".into(),
@@ -404,14 +404,14 @@ fn what_is_put_back_is_older_than_what_waits() {
     };
     let (first, over, ended) = (RunId::new(), RunId::new(), outcome(0));
     let older = Batch {
-        watches: watch(1),
+        alert_states: watch(1),
         intents: vec![intent(first), intent(over), intent(ended.run)],
         outcomes: vec![outcome(1), outcome(2)],
         notifications: batch(1).notifications,
         ..Batch::default()
     };
     backlog.absorb(Batch {
-        watches: watch(2),
+        alert_states: watch(2),
         withdrawn: vec![over],
         outcomes: vec![ended, outcome(3)],
         notifications: batch(2).notifications,
@@ -420,7 +420,7 @@ fn what_is_put_back_is_older_than_what_waits() {
     backlog.put_back(older);
     let all = backlog.take(usize::MAX);
     assert!(backlog.is_empty());
-    assert_eq!(all.watches, watch(2));
+    assert_eq!(all.alert_states, watch(2));
     assert_eq!(all.intents.iter().map(|intent| intent.run).collect::<Vec<_>>(), [first]);
     let seconds: Vec<i64> = all.outcomes.iter().map(|outcome| (outcome.ended_at - at(0)).num_seconds()).collect();
     assert_eq!(seconds, [1, 2, 0, 3]);
@@ -457,9 +457,9 @@ async fn a_damaged_store_of_a_former_version_is_taken_over() {
     let opener = SqliteFile::new(&folder.url(), true);
     let incomplete = opener.salvage(&former.file().display().to_string()).await.unwrap();
     assert_eq!(incomplete, ["positions"], "that version had no other table less");
-    assert_eq!(store.owed("hook", 10).await.unwrap().len() as i64, queued);
-    assert_eq!(store.watches().await.unwrap().len(), 2);
-    assert!(crate::store::Beats::beats(&store, "job").await.unwrap().is_some());
+    assert_eq!(store.queued("hook", 10).await.unwrap().len() as i64, queued);
+    assert_eq!(store.alert_states().await.unwrap().len(), 2);
+    assert!(crate::store::CheckIns::beats(&store, "job").await.unwrap().is_some());
     store.close().await;
 }
 
@@ -514,17 +514,17 @@ async fn a_store_of_the_version_before_is_taken_along() {
     sqlx::raw_sql(include_str!("../../../tests/golden/store/v1.sql")).execute(&old).await.unwrap();
     old.close().await;
     let refused = Sqlite::open_to_read(&folder.url()).await.unwrap_err().to_string();
-    assert!(refused.contains("older wachta"), "{refused}");
+    assert!(refused.contains("older version of wachta"), "{refused}");
     let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;
     let buffer = &bench.buffer;
     assert_eq!(buffer.recent(None, 100).await.unwrap().len(), 4);
     let open: Vec<Incident> = buffer.incidents(100).await.unwrap();
     assert!(open.len() == 1 && open[0].is_open() && open[0].dedup_key() == "down:1", "{open:?}");
-    assert!(buffer.watches().await.unwrap().iter().any(|(subject, _)| subject.as_str() == "down"));
-    assert_eq!(buffer.memory().await.unwrap().len(), 2);
-    assert!(crate::store::Beats::beats(buffer, "job").await.unwrap().is_some());
+    assert!(buffer.alert_states().await.unwrap().iter().any(|(subject, _)| subject.as_str() == "down"));
+    assert_eq!(buffer.alerting_entries().await.unwrap().len(), 2);
+    assert!(crate::store::CheckIns::beats(buffer, "job").await.unwrap().is_some());
     // Receivers have its incident without the store, and get its resolution under the same key.
-    let queued = buffer.owed("hook", 10).await.unwrap().remove(0);
+    let queued = buffer.queued("hook", 10).await.unwrap().remove(0);
     assert_eq!((queued.id.as_str(), queued.dedup_key().as_str()), ("down:1#1@hook", "down:1"));
     let identity = buffer.identity();
     assert_eq!((identity.of_key("down:1"), identity.of_key("down:2").len()), ("", 8));

@@ -171,9 +171,7 @@ impl Writer {
             if in_place {
                 return self.make_writable(database).await;
             }
-            tracing::error!(
-                "the store file was deleted, moved or replaced: reopening it and writing all known state"
-            );
+            tracing::error!("the store file was deleted, moved or replaced: reopening it and writing all known state");
             let message = "its file was deleted, moved or replaced".to_owned();
             self.note_failure(&StoreError { fault: StoreFault::Unavailable, message });
             self.replaced(Some(database));

@@ -9,7 +9,7 @@ use sqlx::{Connection as _, QueryBuilder, Row as _, Sqlite as Db, SqliteConnecti
 use super::{json, micros, number};
 use crate::incident::{Decision, Subject};
 use crate::names::Reason;
-use crate::store::{AttemptChange, Batch, Beat, Delivery, Identity, MemoChange, Result};
+use crate::store::{AttemptChange, Batch, CheckIn, DeliveryStatus, Identity, ReceiverStateChange, Result};
 
 /// Number of rows written with one statement.
 const ROWS: usize = 64;
@@ -94,18 +94,18 @@ async fn runs(connection: &mut SqliteConnection, batch: &Batch) -> Result<()> {
 
 /// Writes the state of alerting and incidents.
 async fn alerting(connection: &mut SqliteConnection, batch: &Batch) -> Result<()> {
-    let watches: Vec<_> =
-        batch.watches.iter().map(|(subject, watch)| Ok((subject, json(watch)?))).collect::<Result<_>>()?;
+    let alert_states: Vec<_> =
+        batch.alert_states.iter().map(|(subject, watch)| Ok((subject, json(watch)?))).collect::<Result<_>>()?;
     insert(
         connection,
         "INSERT OR REPLACE INTO alert_states (subject, body) ",
-        &watches,
+        &alert_states,
         |mut row, (subject, watch)| {
             row.push_bind(subject.as_str()).push_bind(watch);
         },
     )
     .await?;
-    for (key, body) in &batch.memory {
+    for (key, body) in &batch.alerting_entries {
         let query = match body {
             Some(body) => sqlx::query("INSERT OR REPLACE INTO alerting_entries (key, body) VALUES (?, ?)")
                 .bind(key)
@@ -138,31 +138,31 @@ async fn attempt(
         AttemptChange::Started => {
             "UPDATE notifications SET uncertain = CASE uncertain WHEN 0 THEN 1 ELSE 2 END WHERE id = ?3"
         }
-        AttemptChange::Finished(Delivery::Sent) => {
+        AttemptChange::Finished(DeliveryStatus::Delivered) => {
             "UPDATE notifications SET state = 'sent', done_at = ?1, problem = ?2 WHERE id = ?3"
         }
-        AttemptChange::Finished(Delivery::Failed(_)) => {
+        AttemptChange::Finished(DeliveryStatus::Failed(_)) => {
             "UPDATE notifications SET state = 'failed', done_at = ?1, problem = ?2 WHERE id = ?3"
         }
-        AttemptChange::Finished(Delivery::Refused(_)) => {
+        AttemptChange::Finished(DeliveryStatus::Retryable(_)) => {
             "UPDATE notifications SET uncertain = CASE uncertain WHEN 2 THEN 2 ELSE 0 END, problem = ?2 WHERE id = ?3"
         }
-        AttemptChange::Finished(Delivery::Unsure(_)) => {
+        AttemptChange::Finished(DeliveryStatus::Uncertain(_)) => {
             "UPDATE notifications SET uncertain = 2, problem = ?2 WHERE id = ?3"
         }
     };
     let problem = match change {
-        AttemptChange::Started | AttemptChange::Finished(Delivery::Sent) => None,
-        AttemptChange::Finished(Delivery::Failed(problem) | Delivery::Refused(problem) | Delivery::Unsure(problem)) => {
-            Some(problem)
-        }
+        AttemptChange::Started | AttemptChange::Finished(DeliveryStatus::Delivered) => None,
+        AttemptChange::Finished(
+            DeliveryStatus::Failed(problem) | DeliveryStatus::Retryable(problem) | DeliveryStatus::Uncertain(problem),
+        ) => Some(problem),
     };
     sqlx::query(query).bind(micros(at)).bind(problem).bind(notification).execute(connection).await?;
     Ok(())
 }
 
 /// Stores the change of a receiver state.
-async fn memo(connection: &mut SqliteConnection, change: &MemoChange) -> Result<()> {
+async fn memo(connection: &mut SqliteConnection, change: &ReceiverStateChange) -> Result<()> {
     let query = match &change.memo {
         Some(memo) => {
             sqlx::query("INSERT OR REPLACE INTO receiver_states (receiver, key, kept_at, body) VALUES (?1, ?2, ?3, ?4)")
@@ -180,14 +180,14 @@ async fn memo(connection: &mut SqliteConnection, change: &MemoChange) -> Result<
 }
 
 /// Writes a check-in.
-async fn check_in(connection: &mut SqliteConnection, name: &str, beat: Beat, at: DateTime<Utc>) -> Result<()> {
+async fn check_in(connection: &mut SqliteConnection, name: &str, beat: CheckIn, at: DateTime<Utc>) -> Result<()> {
     let query = match beat {
-        Beat::Started => sqlx::query(
+        CheckIn::Started => sqlx::query(
             "INSERT INTO check_ins (name, started_at) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET started_at = ?2",
         )
         .bind(name)
         .bind(micros(at)),
-        Beat::Ended(code) => sqlx::query(
+        CheckIn::CheckInEnd(code) => sqlx::query(
             "INSERT INTO check_ins (name, ended_at, code) VALUES (?1, ?2, ?3)
              ON CONFLICT (name) DO UPDATE SET ended_at = ?2, code = ?3",
         )

@@ -38,7 +38,7 @@ async fn overview_page(state: &State, frame: &Frame) -> Page {
     let overview = state.overview.borrow().clone();
     let incidents = state.store.incidents(INCIDENTS).await?;
     let (open, resolved): (Vec<&Incident>, Vec<&Incident>) = incidents.iter().partition(|found| found.is_open());
-    let recent = state.store.recent_of_each(u32::try_from(svg::STRIP).unwrap_or(30)).await?;
+    let recent = state.store.run_summaries(u32::try_from(svg::STRIP).unwrap_or(30)).await?;
     let mut runs: HashMap<&str, Vec<_>> = HashMap::new();
     for run in &recent {
         runs.entry(run.scenario.as_str()).or_default().push(run.clone());
@@ -63,7 +63,7 @@ async fn overview_page(state: &State, frame: &Frame) -> Page {
     let latest = state.store.recent(None, 20).await?;
     let mut open: Vec<&Incident> = open;
     open.sort_by(|a, b| b.severity.cmp(&a.severity).then(b.opened_at.cmp(&a.opened_at)));
-    let mutings = super::form::mutings(&state.store.memory().await?, now);
+    let mutings = super::form::mutings(&state.store.alerting_entries().await?, now);
     let content = context! {
         mutes => shown(super::form::rows(mutings, now)),
         windows => windows(&overview, now, |_| true),
@@ -90,7 +90,8 @@ async fn overview_page(state: &State, frame: &Frame) -> Page {
 fn windows(overview: &Overview, now: DateTime<Utc>, is_meant: impl Fn(&Window) -> bool) -> Vec<String> {
     let open = overview.maintenance.iter().filter(|window| is_meant(window));
     let open = open.filter_map(|window| Some((window.open_until(now)?, &window.matches)));
-    open.map(|(until, matches)| format!("{matches} until {} by the agent configuration", until.format("%F %T UTC"))).collect()
+    open.map(|(until, matches)| format!("{matches} until {} by the agent configuration", until.format("%F %T UTC")))
+        .collect()
 }
 
 /// Handles `/scenario/<id>`.
@@ -116,7 +117,7 @@ async fn scenario_page(state: &State, frame: &Frame, id: &str) -> Page {
         .filter(|found| found.subject.scenario() == id)
         .map(|found| IncidentView::new(found, now))
         .collect();
-    let mut mutings = super::form::mutings(&state.store.memory().await?, now);
+    let mut mutings = super::form::mutings(&state.store.alerting_entries().await?, now);
     mutings.retain(|mute| scenario.is_some_and(|it| mute.matches.fits_scenario(it, &overview.location, None)));
     let windows = windows(&overview, now, |window| {
         scenario.is_some_and(|it| window.matches.fits_scenario(it, &overview.location, None))
@@ -216,9 +217,10 @@ pub(super) async fn incident(With(state): With<Arc<State>>, Path(key): Path<Stri
 
 async fn incident_page(state: &State, frame: &Frame, key: &str) -> Page {
     let now = Utc::now();
-    let found = state.store.incident(key).await?.ok_or_else(|| {
-        Absent::Unknown(format!("There is no incident “{key}”. Old resolved incidents are deleted."))
-    })?;
+    let found =
+        state.store.incident(key).await?.ok_or_else(|| {
+            Absent::Unknown(format!("There is no incident “{key}”. Old resolved incidents are deleted."))
+        })?;
     let until = found.resolved_at.unwrap_or(now);
     let scenario = (!found.subject.is_agent()).then_some(found.subject.scenario());
     let all = state.store.recent(scenario, RUNS_OF_INCIDENT).await?;
@@ -238,7 +240,7 @@ async fn incident_page(state: &State, frame: &Frame, key: &str) -> Page {
         .collect();
     let notifications = state.store.notifications(key).await?;
     let overview = state.overview.borrow().clone();
-    let mut mutings = super::form::mutings(&state.store.memory().await?, now);
+    let mut mutings = super::form::mutings(&state.store.alerting_entries().await?, now);
     mutings.retain(|mute| mute.matches.fits(&found));
     let windows = windows(&overview, now, |window| window.matches.fits(&found));
     // The effect of each choice is shown before it is made.

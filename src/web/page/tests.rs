@@ -22,7 +22,7 @@ use crate::scenario::{Engine, Kind, Lookup, LookupError, Severity, load};
 use crate::secret::{Masked, Masker};
 use crate::sink::prometheus::Prometheus;
 use crate::store::evidence::EvidenceFolder;
-use crate::store::{Batch, Delivery, History as _, Outbox as _, Runs as _, Sqlite};
+use crate::store::{Batch, DeliveryStatus, History as _, Outbox as _, Runs as _, Sqlite};
 use crate::web::{Asked, Overview, Probes, State, router};
 use crate::wire::tls::Trusted;
 
@@ -235,7 +235,7 @@ impl Fixture {
             ..Batch::default()
         };
         self.store.commit(&batch).await.unwrap();
-        self.store.delivered(&notification.id, &Delivery::Failed(EVIL.into()), now()).await.unwrap();
+        self.store.attempt_finished(&notification.id, &DeliveryStatus::Failed(EVIL.into()), now()).await.unwrap();
         incident
     }
 
@@ -323,7 +323,10 @@ async fn an_incident_comes_first_and_every_page_escapes() {
 
     let page = fixture.page("/incident/shop:1", StatusCode::OK).await;
     assert!(page.contains("Since the last good run:") && page.contains(" is new</p>"), "{page}");
-    assert!(page.contains("Still open") && page.contains("Severity raised") && page.contains("Failed</span>"), "{page}");
+    assert!(
+        page.contains("Still open") && page.contains("Severity raised") && page.contains("Failed</span>"),
+        "{page}"
+    );
     // The page is found with any encoding of the dedup key.
     assert!(fixture.page("/incident/shop%3A1", StatusCode::OK).await.contains("Still open"));
     assert_eq!(incident.dedup_key(), "shop:1");
@@ -483,7 +486,7 @@ async fn the_last_runs_of_each_scenario_are_one_query() {
     }
     outcomes.push(outcome("c", Verdict::Unknown, start));
     fixture.write(outcomes.clone()).await;
-    let found = fixture.store.recent_of_each(2).await.unwrap();
+    let found = fixture.store.run_summaries(2).await.unwrap();
     let ids: Vec<_> = found.iter().map(|run| (run.scenario.as_str(), run.run)).collect();
     let expected = [("a", 4), ("a", 3), ("b", 9), ("b", 8), ("c", 10)];
     assert_eq!(ids, expected.map(|(scenario, index): (&str, usize)| (scenario, outcomes[index].run)));

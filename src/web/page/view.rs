@@ -11,7 +11,7 @@ use crate::names::path;
 use crate::outcome::{Outcome, Verdict};
 use crate::scenario::{Pretty, Scenario};
 use crate::secret::Masked;
-use crate::store::{KeptDecision, NotificationRecord, Recent};
+use crate::store::{DecisionRecord, NotificationRecord, RunSummary};
 
 /// Characters that must be percent-encoded in a path.
 pub(super) const PATH: &AsciiSet =
@@ -201,7 +201,7 @@ pub struct ScenarioRow {
 
 impl ScenarioRow {
     /// Creates the row of a scenario. Its runs are given newest first.
-    pub fn new(scenario: &Scenario, runs: &[Recent], incident: Option<&Incident>, now: DateTime<Utc>) -> Self {
+    pub fn new(scenario: &Scenario, runs: &[RunSummary], incident: Option<&Incident>, now: DateTime<Utc>) -> Self {
         let last = runs.first();
         let points: Vec<svg::Point> = runs
             .iter()
@@ -344,7 +344,7 @@ pub struct DecisionRow {
 
 impl DecisionRow {
     /// Creates the row of a decision.
-    pub fn new(kept: &KeptDecision, now: DateTime<Utc>) -> Self {
+    pub fn new(kept: &DecisionRecord, now: DateTime<Utc>) -> Self {
         Self {
             why: kept.decision.reason.as_str(),
             detail: kept.decision.detail.clone(),

@@ -457,10 +457,7 @@ mod tests {
             (format!("{tls}, client_auth_type: VerifyClientCertIfGiven, client_ca_file: cert.pem}}"), vec![nobody]),
             (format!("{tls}, client_auth_type: RequireAndVerifyClientCert, client_ca_file: cert.pem}}"), vec![]),
             (format!("{tls}}}\nbasic_auth_users: {{alice: {HASH}}}"), vec![]),
-            (
-                format!("basic_auth_users: {{alice: {HASH}}}"),
-                vec!["1:1: passwords are sent unencrypted"],
-            ),
+            (format!("basic_auth_users: {{alice: {HASH}}}"), vec!["1:1: passwords are sent unencrypted"]),
         ] {
             assert_eq!(problems(&text, true), expected, "{text}");
         }

@@ -57,7 +57,7 @@ impl Agent {
                 return Some(None);
             }
             let log = log.lock().unwrap();
-            let line = log.iter().find(|line| line.contains("keeps watch"))?;
+            let line = log.iter().find(|line| line.contains("agent started"))?;
             let line: serde_json::Value = serde_json::from_str(line).ok()?;
             Some(Some(line["address"].as_str()?.parse().ok()?))
         })

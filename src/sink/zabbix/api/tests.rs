@@ -101,8 +101,7 @@ async fn errors_say_what_to_do() {
     let error = async |method: &str| api.call(method, &json!({})).await.unwrap_err().to_string();
     let page = "not a response of the Zabbix API; check that `url` is that of the frontend: <html> a page</html>";
     assert_eq!(error("web.page").await, page);
-    let lost = "the Zabbix API returned status 404 Not Found; check that `url` is that of the frontend, and that nothing in \
-                front of it asks for credentials";
+    let lost = "the Zabbix API returned status 404 Not Found; check that `url` is that of the frontend, and that nothing in front of it requires credentials";
     assert_eq!(error("web.lost").await, lost);
     assert_eq!(error("x.get").await, r#"Zabbix rejected x.get: Incorrect method "x" (code -32601)"#);
 

@@ -72,7 +72,8 @@ fn each_cause_is_named() {
     let not_allowed = r#"the allowed hosts of `wachta.run["shop"]` are `10.0.0.0/8,zabbix.lan`, which leaves out this machine (192.0.2.7)"#;
     check("address", &macros("10.0.0.0/8,zabbix.lan"), &[not_allowed]);
     for listed in ["192.0.2.7", "10.0.0.1, 192.0.2.0/24", "::/0"] {
-        let unexplained = r#"the server accepts no values of `wachta.run["shop"]` yet, and the API shows nothing wrong"#;
+        let unexplained =
+            r#"the server accepts no values of `wachta.run["shop"]` yet, and the API shows nothing wrong"#;
         check(listed, &macros(listed), &[unexplained]);
     }
     check(
@@ -111,7 +112,8 @@ fn each_cause_is_named() {
         },
         &["there is no host `waw-1`, but a host `WAW-1`: upper and lower case differ"],
     );
-    let encrypted = "the host `waw-1` accepts only connections with a pre-shared key, and this one is without encryption";
+    let encrypted =
+        "the host `waw-1` accepts only connections with a pre-shared key, and this one is without encryption";
     check("psk", &|f| f.host.as_mut().unwrap()["tls_accept"] = "2".into(), &[encrypted]);
     // A proxy by itself is not a problem: the values may be sent to it.
     check("proxy", &|f| f.proxy = Some("`p`".into()), &[]);
