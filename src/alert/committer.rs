@@ -480,14 +480,14 @@ impl Committer {
             }
             batch.notifications.push(notification);
         }
-        for (key, memo) in self.store.memos(old).await.unwrap_or_default() {
-            let change = |receiver: &str, memo| ReceiverStateChange {
+        for (key, receiver_state) in self.store.receiver_states(old).await.unwrap_or_default() {
+            let change = |receiver: &str, receiver_state| ReceiverStateChange {
                 receiver: receiver.to_owned(),
                 key: key.clone(),
-                memo,
+                receiver_state,
                 at: now,
             };
-            batch.memos.extend([change(old, None), change(new, Some(memo.clone()))]);
+            batch.receiver_states.extend([change(old, None), change(new, Some(receiver_state.clone()))]);
         }
     }
 

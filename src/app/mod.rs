@@ -38,7 +38,7 @@ use crate::bounded::{self, Readers};
 use crate::browser::{self, Browsers};
 use crate::clock::{self, ClockWatch};
 use crate::diagnostic::Diagnostic;
-use crate::notify::{self, Courier, Links};
+use crate::notify::{self, DeliveryService, Links};
 use crate::outcome::Outcome;
 use crate::run::{self, Ticket, Tools};
 use crate::scenario::{Lookup, Scenario};
@@ -188,7 +188,7 @@ struct Parts {
     tokens: run::Tokens,
     line: run::Line,
     /// Configuration of the outbound heartbeat.
-    alive: watch::Sender<Option<notify::Alive>>,
+    alive: watch::Sender<Option<notify::OutboundHeartbeat>>,
     baseline: run::Baseline,
     footprints: run::Footprints,
     prometheus: Arc<Prometheus>,
@@ -254,7 +254,7 @@ impl App {
         let prometheus = Arc::new(Prometheus::new(registry.clone(), &config.location));
         let evidence = EvidenceFolder::new(setup.folder.join("evidence"));
         let footprints = run::Footprints::new(evidence.root().join("good"));
-        let tools = notify::Tools {
+        let tools = notify::NotifierServices {
             client: web_client()?,
             evidence: evidence.clone(),
             resolve: resolve(),
@@ -263,10 +263,12 @@ impl App {
         };
         let at_hand: Arc<dyn Store> = Arc::new(store.clone());
         let (feedback, received_feedback) = mpsc::channel(FEEDBACK);
-        let courier = Courier::new(Arc::clone(&at_hand), notify::Metrics::new(&registry)?, tools, &tasks, &finish);
-        let courier = courier.with_feedback(feedback);
+        let delivery_service =
+            DeliveryService::new(Arc::clone(&at_hand), notify::Metrics::new(&registry)?, tools, &tasks, &finish);
+        let delivery_service = delivery_service.with_feedback(feedback);
         let metrics = alert::Metrics::new(&registry, sinks.dropped_by_store())?;
-        let (committer, intake) = Committer::new(store.clone(), &config.location, metrics, courier.waker()).await?;
+        let (committer, intake) =
+            Committer::new(store.clone(), &config.location, metrics, delivery_service.waker()).await?;
         let (look, looked_for) = mpsc::channel(LOOKS);
         // If the dispatcher is that far behind, the suppression that waits for the run ends after a timeout.
         let lane = |name, niceness| {
@@ -281,7 +283,7 @@ impl App {
         let committer = committer.on_error_budget(move |scenario, remaining| shown.budget(scenario, remaining));
         let folders = setup.library.folders(&config.scenarios);
         let links = Links::new(config.web.external_url.clone());
-        let failing = courier.failing();
+        let failing = delivery_service.failing();
 
         let overview = watch::Sender::new(Arc::<Overview>::default());
         let config_location = config.location.clone();
@@ -346,7 +348,7 @@ impl App {
             location: config.location.clone(),
             listener: setup.listener,
             gauges: reload::Gauges::new(&registry)?,
-            state: tokio::sync::Mutex::new(reload::State::new(config, courier, links)),
+            state: tokio::sync::Mutex::new(reload::State::new(config, delivery_service, links)),
         });
         let committing = tasks.essential("committer", &here, committer.run());
         parts.begin_delivery(&intake).await;
@@ -382,7 +384,7 @@ impl App {
         let works = watchdog.work();
         let (client, alive, shown, until) = (web_client()?, parts.alive.clone(), works.clone(), stop.clone());
         tasks.restarted("outbound heartbeat", &here, stop.clone(), move || {
-            notify::keep_calling(client.clone(), alive.subscribe(), proof(shown.clone()), until.clone())
+            notify::run_outbound_heartbeat(client.clone(), alive.subscribe(), proof(shown.clone()), until.clone())
         });
         let until = stop.clone();
         tasks.restarted("watchdog", &here, stop.clone(), move || {

@@ -19,7 +19,7 @@ use crate::diagnostic::{self, Diagnostic, Severity, Source, Span};
 use crate::incident::Ending;
 use crate::names::Metric;
 use crate::names::metric::{self, Detail};
-use crate::notify::{Courier, Links};
+use crate::notify::{DeliveryService, Links};
 use crate::scenario::{Catalog, Loaded, Lookup, Scenario, assemble, load, parents};
 use crate::schedule::Scenarios;
 use crate::sink::prometheus::Config as MetricsConfig;
@@ -39,15 +39,15 @@ const LOAD_TIMEOUT: Duration = Duration::from_mins(1);
 pub(super) struct State {
     pub(super) config: Config,
     catalog: Catalog,
-    courier: Courier,
+    delivery_service: DeliveryService,
     links: Links,
     /// Level of detail of the exported metrics.
     detail: Option<Detail>,
 }
 
 impl State {
-    pub(super) fn new(config: Config, courier: Courier, links: Links) -> Self {
-        Self { config, catalog: Catalog::default(), courier, links, detail: None }
+    pub(super) fn new(config: Config, delivery_service: DeliveryService, links: Links) -> Self {
+        Self { config, catalog: Catalog::default(), delivery_service, links, detail: None }
     }
 }
 
@@ -104,7 +104,7 @@ impl Parts {
     pub(super) async fn begin_delivery(&self, intake: &CommitterHandle) {
         let state = &mut *self.state.lock().await;
         let _ = intake.alerting(Arc::new(state.config.alerting.clone())).await.await;
-        state.courier.serve(&state.config.alerting.receivers, &state.links).await;
+        state.delivery_service.serve(&state.config.alerting.receivers, &state.links).await;
     }
 
     /// Reloads the agent configuration and the scenarios, and applies everything valid. Invalid files keep their last
@@ -187,10 +187,10 @@ impl Parts {
         self.footprints.retain(|id| scenarios.contains_key(id) || paused.contains_key(id)).await;
         if config.alerting != state.config.alerting || config.web.external_url != state.config.web.external_url {
             state.links = Links::new(config.web.external_url.clone());
-            state.courier.retire(&config.alerting.receivers).await;
+            state.delivery_service.retire(&config.alerting.receivers).await;
             let _ = intake.alerting(Arc::new(config.alerting.clone())).await.await;
             let links = state.links.clone();
-            state.courier.serve(&config.alerting.receivers, &links).await;
+            state.delivery_service.serve(&config.alerting.receivers, &links).await;
         }
         let idle = Idle { refused: catalog.refused.clone(), paused: catalog.paused.keys().cloned().collect() };
         intake.scenarios(Arc::clone(&scenarios), idle).await;

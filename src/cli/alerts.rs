@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::credentials::Credentials;
 use super::replay::{ReplayArgs, checked, replayed};
 use super::serve::store_places;
-use super::trial::{TestArgs, test};
+use super::test_notification::{TestArgs, test};
 use crate::alert::Request;
 use crate::app::requests;
 use crate::incident::Matchers;

@@ -11,7 +11,7 @@ mod run;
 pub mod schema;
 mod scratch;
 mod serve;
-mod trial;
+mod test_notification;
 mod zabbix;
 
 use std::io::{IsTerminal as _, Write as _};

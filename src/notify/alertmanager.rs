@@ -13,8 +13,8 @@ use serde_json::{Value as Json, json};
 use super::alerts::{self, time};
 use super::config::Alertmanager;
 use super::exchange::exchange;
-use super::message::{Message, Wording};
-use super::{Notifier, Tried};
+use super::message::{Message, MessageRenderer};
+use super::{DeliveryResult, Notifier};
 use crate::incident::{Event, Notification};
 use crate::store::DeliveryStatus;
 
@@ -27,17 +27,17 @@ const RESENDS: u32 = 4;
 const BATCH: usize = 200;
 
 /// Notifier for all peers of an Alertmanager.
-pub(super) struct Peers {
+pub(super) struct AlertmanagerNotifier {
     pub(super) client: reqwest::Client,
     pub(super) config: Alertmanager,
-    pub(super) wording: Wording,
+    pub(super) wording: MessageRenderer,
 }
 
 /// Returns the receiver state of a notification: its alert without the end, and former label sets of it.
-pub(super) fn memo(
+pub(super) fn receiver_state(
     notification: &Notification,
     message: &Message,
-    wording: &Wording,
+    wording: &MessageRenderer,
     before: Option<&Json>,
     now: DateTime<Utc>,
 ) -> Json {
@@ -62,35 +62,35 @@ pub(super) fn memo(
 }
 
 /// Returns whether an alert ended so long ago that it is not resent.
-fn is_over(memo: &Json, now: DateTime<Utc>) -> bool {
-    let end = memo["endsAt"].as_str().and_then(|end| DateTime::parse_from_rfc3339(end).ok());
+fn is_over(receiver_state: &Json, now: DateTime<Utc>) -> bool {
+    let end = receiver_state["endsAt"].as_str().and_then(|end| DateTime::parse_from_rfc3339(end).ok());
     end.is_some_and(|end| now - end.to_utc() > RESOLVED)
 }
 
 /// Returns the alerts of a receiver state as of `now`.
-pub(super) fn of_memo(memo: &Json, now: DateTime<Utc>, resend: Duration) -> Vec<Json> {
+pub(super) fn of_memo(receiver_state: &Json, now: DateTime<Utc>, resend: Duration) -> Vec<Json> {
     let ahead = TimeDelta::from_std(resend.max(Duration::from_mins(1)) * RESENDS).unwrap_or(TimeDelta::minutes(4));
-    let outgrown = memo["outgrown"].as_array().into_iter().flatten().filter(|old| !is_over(old, now));
-    let all = std::iter::once(memo).chain(outgrown).map(|alert| {
+    let outgrown = receiver_state["outgrown"].as_array().into_iter().flatten().filter(|old| !is_over(old, now));
+    let all = std::iter::once(receiver_state).chain(outgrown).map(|alert| {
         json!({
             "labels": alert["labels"],
-            "annotations": memo["annotations"],
-            "startsAt": memo["startsAt"],
+            "annotations": receiver_state["annotations"],
+            "startsAt": receiver_state["startsAt"],
             "endsAt": alert["endsAt"].as_str().map_or_else(|| time(now + ahead), ToOwned::to_owned),
-            "generatorURL": memo["generatorURL"],
+            "generatorURL": receiver_state["generatorURL"],
         })
     });
     all.collect()
 }
 
-impl Peers {
+impl AlertmanagerNotifier {
     /// Sends alerts to all peers in parallel. They count as delivered when one peer accepted them, because the next
     /// resend reaches the others.
-    async fn post(&self, alerts: &[Json]) -> Tried {
+    async fn post(&self, alerts: &[Json]) -> DeliveryResult {
         let posts = self.config.urls.iter().map(async |peer| {
             let url = match peer.url().await {
                 Ok(url) => url,
-                Err(problem) => return Tried::refused(problem),
+                Err(problem) => return DeliveryResult::retryable(problem),
             };
             let base = url.as_str().trim_end_matches('/').to_owned();
             match exchange(self.client.post(format!("{base}/api/v2/alerts")).json(alerts)).await {
@@ -99,8 +99,8 @@ impl Peers {
             }
         });
         let tries = futures_util::future::join_all(posts).await;
-        let said: Vec<String> = tries.iter().map(|tried| tried.said.clone()).collect();
-        let rank = |tried: &Tried| match tried.delivery {
+        let response: Vec<String> = tries.iter().map(|tried| tried.response.clone()).collect();
+        let rank = |tried: &DeliveryResult| match tried.delivery {
             DeliveryStatus::Delivered => 0,
             // Accepted in part: the rest is invalid and remains so. It is not sent again.
             DeliveryStatus::Failed(_) => 1,
@@ -108,42 +108,43 @@ impl Peers {
             DeliveryStatus::Uncertain(_) => 3,
         };
         let best = tries.into_iter().min_by_key(rank);
-        let mut best = best.unwrap_or_else(|| Tried::failed("no Alertmanager is configured"));
-        best.said = said.join("; ");
+        let mut best = best.unwrap_or_else(|| DeliveryResult::failed("no Alertmanager is configured"));
+        best.response = response.join("; ");
         best
     }
 }
 
 #[async_trait]
-impl Notifier for Peers {
-    async fn notify(&self, notification: &Notification, before: Option<&Json>) -> Tried {
+impl Notifier for AlertmanagerNotifier {
+    async fn notify(&self, notification: &Notification, before: Option<&Json>) -> DeliveryResult {
         let now = Utc::now();
-        let memo = memo(notification, &self.wording.message(notification), &self.wording, before, now);
-        let tried = self.post(&of_memo(&memo, now, self.config.resend)).await;
-        if tried.delivery == DeliveryStatus::Delivered { tried.remember(memo) } else { tried }
+        let receiver_state =
+            receiver_state(notification, &self.wording.message(notification), &self.wording, before, now);
+        let tried = self.post(&of_memo(&receiver_state, now, self.config.resend)).await;
+        if tried.delivery == DeliveryStatus::Delivered { tried.remember(receiver_state) } else { tried }
     }
 
-    fn remembers(&self) -> bool {
+    fn keeps_state(&self) -> bool {
         true
     }
 
-    fn resends_every(&self) -> Option<Duration> {
+    fn resend_interval(&self) -> Option<Duration> {
         Some(self.config.resend)
     }
 
-    async fn resend(&self, memos: &[(String, Json)], now: DateTime<Utc>) -> Vec<String> {
+    async fn resend(&self, receiver_states: &[(String, Json)], now: DateTime<Utc>) -> Vec<String> {
         let (mut over, mut all) = (Vec::new(), Vec::new());
-        for (key, memo) in memos {
-            if is_over(memo, now) {
+        for (key, receiver_state) in receiver_states {
+            if is_over(receiver_state, now) {
                 over.push(key.clone());
             } else {
-                all.extend(of_memo(memo, now, self.config.resend));
+                all.extend(of_memo(receiver_state, now, self.config.resend));
             }
         }
         for batch in all.chunks(BATCH) {
             let tried = self.post(batch).await;
             if tried.delivery != DeliveryStatus::Delivered {
-                let problem = tried.said;
+                let problem = tried.response;
                 tracing::warn!(alerts = batch.len(), problem, "cannot resend open incidents to Alertmanager");
             }
         }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use super::cut;
 use super::message::Message;
+use super::truncate;
 use crate::incident::{Incident, Notification};
 use crate::names::Reason;
 use crate::secret::Masked;
@@ -73,7 +73,7 @@ fn bounded(labels: Labels) -> Labels {
     labels
         .into_iter()
         .filter(|(_, value)| !value.is_empty())
-        .map(|(name, value)| (name, cut::bytes(&value, LONGEST)))
+        .map(|(name, value)| (name, truncate::bytes(&value, LONGEST)))
         .collect()
 }
 

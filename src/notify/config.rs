@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::alive::Alive;
 use super::credential::Credential;
 use super::during::During;
+use super::outbound_heartbeat::OutboundHeartbeat;
 use super::template::Templates;
 use crate::bounded::SmallFile;
 
@@ -29,7 +29,7 @@ pub struct Alerting {
     /// Escalation steps of routes that have none of their own.
     pub escalate: Vec<Escalation>,
     /// Outbound heartbeat (dead man's switch).
-    pub alive: Option<Alive>,
+    pub alive: Option<OutboundHeartbeat>,
 }
 
 /// Maintenance window.

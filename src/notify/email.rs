@@ -19,8 +19,8 @@ use lettre::transport::smtp::extension::ClientId;
 use serde_json::Value as Json;
 
 use super::config::{Email, MailTls};
-use super::message::{Message, Tone, Wording, screenshot};
-use super::{Notifier, Resolve, Tried, cut};
+use super::message::{Message, MessageRenderer, Tone, screenshot};
+use super::{DeliveryResult, Notifier, Resolve, truncate};
 use crate::bounded;
 use crate::incident::{Event, Notification};
 use crate::store::evidence::EvidenceFolder;
@@ -39,9 +39,9 @@ const TEXT: usize = 60_000;
 const PICTURE: usize = 5 << 20;
 
 /// Notifier that sends e-mail.
-pub(super) struct Mailer {
+pub(super) struct EmailNotifier {
     pub(super) config: Email,
-    pub(super) wording: Wording,
+    pub(super) wording: MessageRenderer,
     pub(super) evidence: EvidenceFolder,
     pub(super) resolve: Resolve,
 }
@@ -79,7 +79,7 @@ fn html(message: &Message, has_picture: bool) -> String {
     )
 }
 
-impl Mailer {
+impl EmailNotifier {
     /// Creates the mail of a notification. The error describes the problem in the agent configuration.
     fn mail(
         &self,
@@ -89,7 +89,7 @@ impl Mailer {
     ) -> Result<lettre::Message, String> {
         let from: Mailbox = self.config.from.parse().map_err(|e| format!("`from`: {e}"))?;
         let domain = from.email.domain().to_owned();
-        let id = |text: &str| format!("<{}@{domain}>", &cut::digest(text)[..32]);
+        let id = |text: &str| format!("<{}@{domain}>", &truncate::digest(text)[..32]);
         let thread = id(&format!("{} to {}", notification.dedup_key(), notification.receiver));
         let mut builder = lettre::Message::builder().from(from).date_now();
         // The subject is shorter than the first line of the text.
@@ -124,12 +124,12 @@ impl Mailer {
         builder.multipart(body).map_err(|e| format!("the mail cannot be written: {e}"))
     }
     /// Opens a connection that is ready to send mail: encrypted and logged in, as configured.
-    async fn connect(&self) -> Result<AsyncSmtpConnection, Tried> {
+    async fn connect(&self) -> Result<AsyncSmtpConnection, DeliveryResult> {
         let Email { host, port, tls, login, .. } = &self.config;
         let hello = ClientId::default();
         let away = |error: SmtpError| {
             // A rejected login can be corrected in the configuration.
-            Tried::refused(problem(&error)).holds_all(None)
+            DeliveryResult::retryable(problem(&error)).blocks_receiver(None)
         };
         let encryption = match tls {
             MailTls::None => None,
@@ -139,7 +139,8 @@ impl Mailer {
         // The SMTP client itself would resolve names on blocking threads. TLS still verifies the name.
         let resolved = tokio::time::timeout(ANSWER, (self.resolve)(host.clone())).await;
         let resolved = resolved.unwrap_or_else(|_| Err(format!("no name server responded for `{host}`")));
-        let addresses = resolved.map_err(|why| Tried::refused(format!("mail server: {why}")).holds_all(None))?;
+        let addresses =
+            resolved.map_err(|why| DeliveryResult::retryable(format!("mail server: {why}")).blocks_receiver(None))?;
         let addresses: Vec<SocketAddr> = addresses.into_iter().map(|address| SocketAddr::new(address, *port)).collect();
         let connecting = AsyncSmtpConnection::connect_tokio1(addresses.as_slice(), Some(ANSWER), &hello, at_once, None);
         let mut connection = connecting.await.map_err(away)?;
@@ -147,12 +148,12 @@ impl Mailer {
             if !connection.can_starttls() {
                 connection.abort().await;
                 let problem = "the mail server offers no STARTTLS; set `tls: implicit`, or `tls: none` on this machine";
-                return Err(Tried::refused(problem).holds_all(None));
+                return Err(DeliveryResult::retryable(problem).blocks_receiver(None));
             }
             connection.starttls(encryption, &hello).await.map_err(away)?;
         }
         if let Some((user, password)) = login {
-            let password = password.read().await.map_err(Tried::refused)?;
+            let password = password.read().await.map_err(DeliveryResult::retryable)?;
             let credentials = Credentials::new(user.clone(), password);
             connection.auth(&[Mechanism::Plain, Mechanism::Login], &credentials).await.map_err(away)?;
         }
@@ -161,7 +162,7 @@ impl Mailer {
 
     /// Returns the TLS parameters with the root certificates of the system, or those of browsers if the system has
     /// none, and those of the file `ca`.
-    async fn encryption(&self) -> Result<TlsParameters, Tried> {
+    async fn encryption(&self) -> Result<TlsParameters, DeliveryResult> {
         let mut builder = TlsParameters::builder(self.config.host.clone());
         if rustls_native_certs::load_native_certs().certs.is_empty() {
             builder = builder.certificate_store(CertificateStore::WebpkiRoots);
@@ -169,11 +170,12 @@ impl Mailer {
         if let Some(file) = &self.config.ca {
             let shown = file.path().display();
             let pem = file.read(bounded::MAX_SMALL_BYTES).await;
-            let pem = pem.map_err(|e| Tried::refused(format!("the file `{shown}` cannot be read: {e}")))?;
+            let pem = pem.map_err(|e| DeliveryResult::retryable(format!("the file `{shown}` cannot be read: {e}")))?;
             let roots = Certificate::from_pem(&pem);
-            builder = builder.add_root_certificate(roots.map_err(|e| Tried::refused(format!("`{shown}`: {e}")))?);
+            builder =
+                builder.add_root_certificate(roots.map_err(|e| DeliveryResult::retryable(format!("`{shown}`: {e}")))?);
         }
-        builder.build().map_err(|e| Tried::failed(format!("TLS: {e}")))
+        builder.build().map_err(|e| DeliveryResult::failed(format!("TLS: {e}")))
     }
 
     /// Sends a mail. `content` becomes true as soon as the server may have accepted the mail. `done` contains the
@@ -183,14 +185,18 @@ impl Mailer {
         mail: &lettre::Message,
         done: &mut BTreeSet<String>,
         content: &mut bool,
-    ) -> Result<(String, Option<String>), Tried> {
+    ) -> Result<(String, Option<String>), DeliveryResult> {
         let mut connection = self.connect().await?;
         let refused = |error: SmtpError| {
-            if error.is_permanent() { Tried::failed(problem(&error)) } else { Tried::refused(problem(&error)) }
+            if error.is_permanent() {
+                DeliveryResult::failed(problem(&error))
+            } else {
+                DeliveryResult::retryable(problem(&error))
+            }
         };
         let envelope = mail.envelope();
         // A rejected sender address can be corrected in the configuration.
-        let sender = |error: SmtpError| Tried::refused(problem(&error)).holds_all(None);
+        let sender = |error: SmtpError| DeliveryResult::retryable(problem(&error)).blocks_receiver(None);
         connection.command(Mail::new(envelope.from().cloned(), Vec::new())).await.map_err(sender)?;
         // An address that is rejected, permanently or for now, does not prevent delivery to the others.
         let (mut taken, mut later, mut never) = (Vec::new(), None, Vec::new());
@@ -211,9 +217,9 @@ impl Mailer {
         if taken.is_empty() {
             connection.abort().await;
             return Err(match (later, never.pop()) {
-                (Some(problem), _) => Tried::refused(problem),
+                (Some(problem), _) => DeliveryResult::retryable(problem),
                 // The server rejects all configured addresses.
-                (None, Some((_, problem))) if done.is_empty() => Tried::refused(problem),
+                (None, Some((_, problem))) if done.is_empty() => DeliveryResult::retryable(problem),
                 (None, _) => return Ok(("no other server accepts it".to_owned(), None)),
             });
         }
@@ -222,13 +228,13 @@ impl Mailer {
         let answer = connection.message(&mail.formatted()).await.map_err(|error| match error.status() {
             // A response states that the mail was not accepted; without one, the result is uncertain.
             Some(_) => refused(error),
-            None => Tried::unsure(problem(&error)),
+            None => DeliveryResult::uncertain(problem(&error)),
         })?;
-        let said = format!("{} {}", answer.code(), cut::line(&answer.message().collect::<Vec<_>>().join(" ")));
+        let response = format!("{} {}", answer.code(), truncate::line(&answer.message().collect::<Vec<_>>().join(" ")));
         let _ = connection.quit().await;
         done.extend(taken);
         done.extend(never.into_iter().map(|(to, _)| to));
-        Ok((said, later))
+        Ok((response, later))
     }
 }
 
@@ -243,19 +249,22 @@ fn problem(error: &SmtpError) -> String {
         }
         next = inner.source();
     }
-    cut::chars(&cut::line(&text), 400)
+    truncate::chars(&truncate::line(&text), 400)
 }
 
 #[async_trait]
-impl Notifier for Mailer {
-    async fn notify(&self, notification: &Notification, memo: Option<&Json>) -> Tried {
+impl Notifier for EmailNotifier {
+    async fn notify(&self, notification: &Notification, receiver_state: Option<&Json>) -> DeliveryResult {
         // Recipients that already received this notification when another recipient was rejected temporarily.
-        let earlier = memo
-            .filter(|memo| [&memo["notification"], &memo["notice"]].iter().any(|id| **id == notification.id.as_str()));
-        let earlier = earlier.and_then(|memo| memo["done"].as_array()).into_iter().flatten();
+        let earlier = receiver_state.filter(|receiver_state| {
+            [&receiver_state["notification"], &receiver_state["notice"]]
+                .iter()
+                .any(|id| **id == notification.id.as_str())
+        });
+        let earlier = earlier.and_then(|receiver_state| receiver_state["done"].as_array()).into_iter().flatten();
         let mut done: BTreeSet<String> = earlier.filter_map(Json::as_str).map(ToOwned::to_owned).collect();
         let mut message = self.wording.marked(notification, MAX_TITLE_CHARS);
-        message.text = cut::bytes(&message.text, TEXT);
+        message.text = truncate::bytes(&message.text, TEXT);
         // A resolution has no screenshot, because it would show a past state.
         let picture = match notification.event {
             Event::Resolved => None,
@@ -263,20 +272,22 @@ impl Notifier for Mailer {
         };
         let mail = match self.mail(notification, &message, picture) {
             Ok(mail) => mail,
-            Err(problem) => return Tried::failed(problem),
+            Err(problem) => return DeliveryResult::failed(problem),
         };
         let mut content = false;
         match tokio::time::timeout(EXCHANGE, self.hand_over(&mail, &mut done, &mut content)).await {
-            Ok(Ok((said, None))) => Tried::sent(said),
-            Ok(Ok((_, Some(problem)))) => Tried::refused(format!("not accepted for all recipients: {problem}"))
-                .remember(serde_json::json!({"notification": notification.id, "done": done})),
+            Ok(Ok((response, None))) => DeliveryResult::sent(response),
+            Ok(Ok((_, Some(problem)))) => {
+                DeliveryResult::retryable(format!("not accepted for all recipients: {problem}"))
+                    .remember(serde_json::json!({"notification": notification.id, "done": done}))
+            }
             Ok(Err(tried)) => tried,
-            Err(_) if content => Tried::unsure("mail server: no response").holds_all(None),
-            Err(_) => Tried::refused("mail server: no response").holds_all(None),
+            Err(_) if content => DeliveryResult::uncertain("mail server: no response").blocks_receiver(None),
+            Err(_) => DeliveryResult::retryable("mail server: no response").blocks_receiver(None),
         }
     }
 
-    fn remembers(&self) -> bool {
+    fn keeps_state(&self) -> bool {
         true
     }
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 use serde_json::Value as Json;
 
-use super::Tried;
+use super::DeliveryResult;
 use crate::incident::{Event, Notification};
 use crate::store::{Batch, DeliveryStatus, ReceiverStateChange, Result, Store, UNDELIVERED, undelivered};
 
@@ -21,14 +21,17 @@ pub(super) const AT_FALLBACK: &str = "at_fallback/";
 
 /// Returns whether no notification of the incident was delivered to the receiver, because the opening was given up.
 pub(super) async fn is_undelivered(store: &dyn Store, notification: &Notification) -> bool {
-    matches!(store.memo(&notification.receiver, &format!("{UNDELIVERED}{}", notification.key)).await, Ok(Some(_)))
+    matches!(
+        store.receiver_state(&notification.receiver, &format!("{UNDELIVERED}{}", notification.key)).await,
+        Ok(Some(_))
+    )
 }
 
 /// Returns the changes of the receiver's marks after a final attempt. `was_undelivered` is the result of
 /// [`is_undelivered`].
 pub(super) fn notes(
     notification: &Notification,
-    tried: &Tried,
+    tried: &DeliveryResult,
     was_undelivered: bool,
     may_have_arrived: bool,
 ) -> Vec<ReceiverStateChange> {
@@ -42,8 +45,13 @@ pub(super) fn notes(
     }
 }
 
-fn note(notification: &Notification, prefix: &str, key: &str, memo: Option<Json>) -> ReceiverStateChange {
-    ReceiverStateChange { receiver: notification.receiver.clone(), key: format!("{prefix}{key}"), memo, at: Utc::now() }
+fn note(notification: &Notification, prefix: &str, key: &str, receiver_state: Option<Json>) -> ReceiverStateChange {
+    ReceiverStateChange {
+        receiver: notification.receiver.clone(),
+        key: format!("{prefix}{key}"),
+        receiver_state,
+        at: Utc::now(),
+    }
 }
 
 /// Queues the resolution of an incident for the fallback as well, if the fallback was notified of the incident. Returns
@@ -52,9 +60,9 @@ pub(super) async fn end_at_fallback(store: &dyn Store, notification: &Notificati
     if notification.event != Event::Resolved {
         return false;
     }
-    let stored = store.memo(&notification.receiver, &format!("{AT_FALLBACK}{}", notification.key)).await;
+    let stored = store.receiver_state(&notification.receiver, &format!("{AT_FALLBACK}{}", notification.key)).await;
     let Ok(Some(Json::String(fallback))) = stored else { return false };
-    batch.memos.push(note(notification, AT_FALLBACK, &notification.key, None));
+    batch.receiver_states.push(note(notification, AT_FALLBACK, &notification.key, None));
     batch.notifications.push(for_fallback(notification.clone(), &fallback));
     true
 }
@@ -73,9 +81,9 @@ pub(super) async fn hand_over(
     since: DateTime<Utc>,
     batch: &mut Batch,
 ) -> Result<()> {
-    let stored = store.memos(receiver).await?;
+    let stored = store.receiver_states(receiver).await?;
     let handed: BTreeSet<&str> = stored.iter().filter_map(|(key, _)| key.strip_prefix(HANDED_OVER)).collect();
-    let known = stored.iter().filter(|(_, memo)| memo == fallback);
+    let known = stored.iter().filter(|(_, receiver_state)| receiver_state == fallback);
     let mut known: BTreeSet<String> =
         known.filter_map(|(key, _)| key.strip_prefix(AT_FALLBACK).map(ToOwned::to_owned)).collect();
     for notification in store.queued(receiver, u32::MAX).await? {
@@ -89,18 +97,18 @@ pub(super) async fn hand_over(
             _ if is_known => notification.event,
             _ => Event::Opened,
         };
-        batch.memos.push(note(&notification, HANDED_OVER, &notification.id, Some(fallback.into())));
+        batch.receiver_states.push(note(&notification, HANDED_OVER, &notification.id, Some(fallback.into())));
         if event == Event::Resolved {
             known.remove(&notification.key);
-            batch.memos.push(note(&notification, AT_FALLBACK, &notification.key, None));
+            batch.receiver_states.push(note(&notification, AT_FALLBACK, &notification.key, None));
         } else {
             let keys: Vec<&String> = std::iter::once(&notification.key).chain(&notification.opens).collect();
             for key in keys.into_iter().filter(|key| known.insert((*key).clone())) {
-                batch.memos.push(note(&notification, AT_FALLBACK, key, Some(fallback.into())));
+                batch.receiver_states.push(note(&notification, AT_FALLBACK, key, Some(fallback.into())));
             }
         }
         let why = format!("fallback for `{receiver}`, which has accepted no notification since {}", since.format("%T"));
-        let why = notification.note.as_ref().map_or_else(|| why.clone(), |said| format!("{said}; {why}"));
+        let why = notification.note.as_ref().map_or_else(|| why.clone(), |response| format!("{response}; {why}"));
         batch.notifications.push(for_fallback(Notification { event, note: Some(why), ..notification }, fallback));
     }
     Ok(())

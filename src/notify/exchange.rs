@@ -7,7 +7,7 @@ use chrono::Utc;
 use reqwest::StatusCode;
 use serde_json::Value as Json;
 
-use super::{Tried, cut};
+use super::{DeliveryResult, truncate};
 use crate::bounded::answer::{self, root};
 
 /// Maximum duration of a request.
@@ -36,51 +36,56 @@ impl Reply {
     }
 
     /// Returns the status and the start of the body, in one line.
-    pub(super) fn said(&self) -> String {
-        let body = cut::chars(&cut::line(&self.body), 300);
+    pub(super) fn response(&self) -> String {
+        let body = truncate::chars(&truncate::line(&self.body), 300);
         if body.is_empty() { self.status.to_string() } else { format!("{}: {body}", self.status) }
     }
 
     /// Interprets a response with a good status whose body may contradict it: an unexpected web page comes from a proxy
     /// or a login, which did not accept anything.
-    pub(super) fn taken(&self) -> Tried {
+    pub(super) fn taken(&self) -> DeliveryResult {
         if self.body.trim_start().starts_with('<') {
-            let problem = format!("got a web page instead of the receiver's response: {}", self.said());
-            return Tried::refused(problem).holds_all(None);
+            let problem = format!("got a web page instead of the receiver's response: {}", self.response());
+            return DeliveryResult::retryable(problem).blocks_receiver(None);
         }
-        Tried::sent(self.said())
+        DeliveryResult::sent(self.response())
     }
 
     /// Interprets a response by its status alone.
-    pub(super) fn judge(&self) -> Tried {
-        let problem = || format!("the receiver returned status {}", self.said());
+    pub(super) fn judge(&self) -> DeliveryResult {
+        let problem = || format!("the receiver returned status {}", self.response());
         match self.status.as_u16() {
-            200..=299 => Tried::sent(self.said()),
+            200..=299 => DeliveryResult::sent(self.response()),
             // A wrong URL or credential can be corrected in the configuration; the notification stays queued until
             // then.
-            300..=399 => Tried::refused(format!("{}; redirects are not followed", problem())).holds_all(None),
+            300..=399 => {
+                DeliveryResult::retryable(format!("{}; redirects are not followed", problem())).blocks_receiver(None)
+            }
             401..=405 | 407 | 410 => {
-                Tried::refused(format!("{}; check its URL and credential", problem())).holds_all(None)
+                DeliveryResult::retryable(format!("{}; check its URL and credential", problem())).blocks_receiver(None)
             }
             // Rate limited or unreachable: this affects all other notifications as well.
-            429 | 502..=504 => Tried::refused(problem()).holds_all(self.retry_after),
+            429 | 502..=504 => DeliveryResult::retryable(problem()).blocks_receiver(self.retry_after),
             // The problem may be limited to this notification.
             408 | 425 | 500..=599 => match self.retry_after {
-                Some(wait) => Tried::refused(problem()).holds_all(Some(wait)),
-                None => Tried::refused(problem()),
+                Some(wait) => DeliveryResult::retryable(problem()).blocks_receiver(Some(wait)),
+                None => DeliveryResult::retryable(problem()),
             },
-            _ => Tried::failed(problem()),
+            _ => DeliveryResult::failed(problem()),
         }
     }
 }
 
 /// Sends a request. Without a response, the error is the result of the delivery attempt.
-pub(super) async fn exchange(request: reqwest::RequestBuilder) -> Result<Reply, Tried> {
+pub(super) async fn exchange(request: reqwest::RequestBuilder) -> Result<Reply, DeliveryResult> {
     exchange_within(request, LARGEST).await
 }
 
 /// Sends a request like [`exchange`] and reads up to `max_bytes` of the response body.
-pub(super) async fn exchange_within(request: reqwest::RequestBuilder, max_bytes: usize) -> Result<Reply, Tried> {
+pub(super) async fn exchange_within(
+    request: reqwest::RequestBuilder,
+    max_bytes: usize,
+) -> Result<Reply, DeliveryResult> {
     match request.timeout(TIMEOUT).send().await {
         Ok(mut answer) => {
             let status = answer.status();
@@ -96,12 +101,15 @@ pub(super) async fn exchange_within(request: reqwest::RequestBuilder, max_bytes:
         // Without a connection the notification cannot have arrived; after any other error it may have. The URL is
         // omitted, because it may contain a token.
         Err(error) if error.is_connect() => {
-            Err(Tried::refused(format!("no connection: {}", root(&error.without_url()))).holds_all(None))
+            Err(DeliveryResult::retryable(format!("no connection: {}", root(&error.without_url())))
+                .blocks_receiver(None))
         }
         Err(error) if error.is_builder() => {
-            Err(Tried::failed(format!("cannot build the request: {}", root(&error.without_url()))))
+            Err(DeliveryResult::failed(format!("cannot build the request: {}", root(&error.without_url()))))
         }
-        Err(error) => Err(Tried::unsure(format!("no response: {}", root(&error.without_url()))).holds_all(None)),
+        Err(error) => {
+            Err(DeliveryResult::uncertain(format!("no response: {}", root(&error.without_url()))).blocks_receiver(None))
+        }
     }
 }
 

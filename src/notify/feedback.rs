@@ -67,7 +67,7 @@ impl FeedbackChannel {
 
     /// Returns all receiver states, by key.
     pub(super) async fn stored(&self) -> Result<Vec<(String, Json)>> {
-        self.store.memos(&self.receiver).await
+        self.store.receiver_states(&self.receiver).await
     }
 
     /// Records an action at the receiver for the incident with a dedup key. `None` deletes the record.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::{cut, trial};
+use super::{test_notification, truncate};
 use crate::incident::{Ending, Event, Incident, Notification};
 use crate::outcome::Verdict;
 use crate::scenario::Pretty;
@@ -18,8 +18,8 @@ const WHERE: usize = 80;
 /// https://…`.
 pub fn headline(notification: &Notification) -> String {
     let incident = &notification.incident;
-    if trial::is_trial(incident) {
-        return trial::headline(notification);
+    if test_notification::is_trial(incident) {
+        return test_notification::headline(notification);
     }
     let severity = incident.severity.as_str().to_uppercase();
     let more = notification.others.len() + notification.uncounted;
@@ -132,11 +132,11 @@ fn resolved(notification: &Notification, name: &str, more: usize) -> String {
 fn wrong(incident: &Incident) -> Option<String> {
     let message = incident.message.as_deref().map(|message| {
         // The expected value is part of the text below the headline.
-        cut::chars(message.split(": expected ").next().unwrap_or(message), WRONG)
+        truncate::chars(message.split(": expected ").next().unwrap_or(message), WRONG)
     });
     // A step name that only consists of a URL is already included as the place.
     let step = incident.step.as_deref().filter(|step| !step.contains("://") || message.is_none());
-    let mut parts: Vec<String> = step.map(|step| cut::chars(step, WRONG)).into_iter().collect();
+    let mut parts: Vec<String> = step.map(|step| truncate::chars(step, WRONG)).into_iter().collect();
     parts.extend(message);
     let mut line = parts.join(": ");
     if line.is_empty() && incident.target.is_none() {
@@ -145,7 +145,7 @@ fn wrong(incident: &Incident) -> Option<String> {
     if let Some(target) = incident.target.as_deref().filter(|target| !mentions(&line, target)) {
         let at = if line.is_empty() { "" } else { " at " };
         line.push_str(at);
-        line.push_str(&cut::chars(target, WHERE));
+        line.push_str(&truncate::chars(target, WHERE));
     }
     Some(line)
 }

@@ -3,18 +3,18 @@
 use async_trait::async_trait;
 use serde_json::Value as Json;
 
-use super::message::Wording;
-use super::{Notifier, Tried};
+use super::message::MessageRenderer;
+use super::{DeliveryResult, Notifier};
 use crate::incident::{Event, Notification};
 
 /// Writes notifications to the log.
 pub(super) struct Log {
-    pub(super) wording: Wording,
+    pub(super) wording: MessageRenderer,
 }
 
 #[async_trait]
 impl Notifier for Log {
-    async fn notify(&self, notification: &Notification, _memo: Option<&Json>) -> Tried {
+    async fn notify(&self, notification: &Notification, _memo: Option<&Json>) -> DeliveryResult {
         let incident = &notification.key;
         let link = self.wording.links.incident(notification).unwrap_or_default();
         let repeat = notification.repeat;
@@ -25,6 +25,6 @@ impl Notifier for Log {
                 tracing::warn!(target: "wachta::notification", incident, repeat, link, "{line}");
             }
         }
-        Tried::sent("written to the log")
+        DeliveryResult::sent("written to the log")
     }
 }

@@ -1,7 +1,7 @@
 //! Text of a notification, which each receiver for people formats with its own markup.
 
-use super::template::{Templates, Words};
-use super::{Links, cut};
+use super::template::{CompiledTemplates, Templates};
+use super::{Links, truncate};
 use crate::incident::{Event, Incident, Notification};
 use crate::outcome::RunId;
 use crate::scenario::Severity;
@@ -32,15 +32,15 @@ pub(super) struct Message {
 }
 
 /// Renders notifications as text.
-pub(super) struct Wording {
-    words: Words,
+pub(super) struct MessageRenderer {
+    words: CompiledTemplates,
     pub(super) links: Links,
 }
 
-impl Wording {
+impl MessageRenderer {
     /// Creates a renderer with templates and links.
     pub(super) fn new(templates: &Templates, links: &Links) -> Self {
-        Self { words: Words::new(templates), links: links.clone() }
+        Self { words: CompiledTemplates::new(templates), links: links.clone() }
     }
 
     /// Renders a message for a receiver that identifies notifications by dedup key.
@@ -71,9 +71,9 @@ impl Wording {
         const MARK: &str = " (repeated)";
         let message = self.message(notification);
         let title = if notification.repeat {
-            format!("{}{MARK}", cut::chars(&message.title, title_limit.saturating_sub(MARK.len())))
+            format!("{}{MARK}", truncate::chars(&message.title, title_limit.saturating_sub(MARK.len())))
         } else {
-            cut::chars(&message.title, title_limit)
+            truncate::chars(&message.title, title_limit)
         };
         Message { title, ..message }
     }

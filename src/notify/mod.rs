@@ -6,11 +6,9 @@
 
 mod alertmanager;
 mod alerts;
-mod alive;
 mod config;
-mod courier;
-mod cut;
-mod delivering;
+mod delivery_service;
+mod delivery_task;
 pub mod during;
 mod email;
 mod ends;
@@ -20,15 +18,17 @@ mod headline;
 mod log;
 mod message;
 mod ntfy;
-mod pace;
+mod outbound_heartbeat;
 mod pagerduty;
 mod pagerduty_poll;
+mod retry;
 mod slack;
 mod slack_socket;
 mod teams;
 mod telegram;
 pub mod template;
-mod trial;
+mod test_notification;
+mod truncate;
 mod webhook;
 mod zabbix;
 
@@ -51,17 +51,17 @@ use crate::store::DeliveryStatus;
 use crate::store::evidence::EvidenceFolder;
 use feedback::FeedbackChannel;
 
-pub use alive::{Alive, keep_calling};
 pub use config::{
     Alerting, Alertmanager, Begins, Causes, Email, Escalation, MailTls, Ntfy, PagerDuty, PagerDutyApi, Receiver,
     ReceiverKind, Route, Slack, Teams, Telegram, Webhook, WebhookFormat, Window, Zabbix, renamed,
 };
-pub use courier::{Courier, Metrics};
+pub use delivery_service::{DeliveryService, Metrics};
 pub use during::During;
 pub use email::is_mailbox;
 pub use feedback::{Feedback, OperatorAction};
 pub use headline::headline;
-pub use trial::{Trial, trial};
+pub use outbound_heartbeat::{OutboundHeartbeat, run_outbound_heartbeat};
+pub use test_notification::{TestNotification, send_test};
 pub use zabbix::{DEFAULT_INTERVAL as ZABBIX_INTERVAL, ZabbixAccess, ZabbixApi, ZabbixConnect};
 
 /// Name of the built-in receiver that writes to the log.
@@ -69,7 +69,7 @@ pub const LOG: &str = "log";
 
 /// Services that notifiers use.
 #[derive(Clone)]
-pub struct Tools {
+pub struct NotifierServices {
     /// HTTP client; does not follow redirects.
     pub client: reqwest::Client,
     /// Folder of the screenshots.
@@ -82,7 +82,7 @@ pub struct Tools {
     pub zabbix: ZabbixConnect,
 }
 
-impl fmt::Debug for Tools {
+impl fmt::Debug for NotifierServices {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tools").field("evidence", &self.evidence).finish_non_exhaustive()
     }
@@ -94,37 +94,37 @@ pub type Resolve = Arc<dyn Fn(String) -> BoxFuture<'static, Result<Vec<IpAddr>, 
 
 /// Result of a delivery attempt, with the consequences for the next one.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Tried {
+pub(crate) struct DeliveryResult {
     /// Result of the attempt.
     delivery: DeliveryStatus,
     /// Delay that the receiver asked for.
     wait: Option<Duration>,
     /// Whether the problem affects all notifications to the receiver and not only this one.
-    holds_all: bool,
+    blocks_receiver: bool,
     /// New receiver state for the dedup key, or `None` to keep the current one.
-    memo: Option<Json>,
+    receiver_state: Option<Json>,
     /// Response of the receiver, for people.
-    said: String,
+    response: String,
 }
 
-impl Tried {
-    fn new(delivery: DeliveryStatus, said: String) -> Self {
-        Self { delivery, wait: None, holds_all: false, memo: None, said }
+impl DeliveryResult {
+    fn new(delivery: DeliveryStatus, response: String) -> Self {
+        Self { delivery, wait: None, blocks_receiver: false, receiver_state: None, response }
     }
 
     /// Creates the result for a notification that the receiver accepted, with its response.
-    fn sent(said: impl Into<String>) -> Self {
-        Self::new(DeliveryStatus::Delivered, said.into())
+    fn sent(response: impl Into<String>) -> Self {
+        Self::new(DeliveryStatus::Delivered, response.into())
     }
 
     /// Creates the result for a notification that the receiver surely did not accept, but may accept later.
-    fn refused(problem: impl Into<String>) -> Self {
+    fn retryable(problem: impl Into<String>) -> Self {
         let problem = problem.into();
         Self::new(DeliveryStatus::Retryable(problem.clone()), problem)
     }
 
     /// Creates the result for a notification that the receiver may have accepted.
-    fn unsure(problem: impl Into<String>) -> Self {
+    fn uncertain(problem: impl Into<String>) -> Self {
         let problem = problem.into();
         Self::new(DeliveryStatus::Uncertain(problem.clone()), problem)
     }
@@ -136,20 +136,20 @@ impl Tried {
     }
 
     /// Marks the problem as affecting all notifications, because the receiver is unreachable or limits their rate.
-    fn holds_all(mut self, wait: Option<Duration>) -> Self {
-        self.holds_all = true;
+    fn blocks_receiver(mut self, wait: Option<Duration>) -> Self {
+        self.blocks_receiver = true;
         self.wait = wait;
         self
     }
 
-    fn remember(mut self, memo: Json) -> Self {
-        self.memo = Some(memo);
+    fn remember(mut self, receiver_state: Json) -> Self {
+        self.receiver_state = Some(receiver_state);
         self
     }
 
     /// Masks the secrets in all texts.
     fn masked(mut self, masker: &Masker) -> Self {
-        for text in [&mut self.said].into_iter().chain(match &mut self.delivery {
+        for text in [&mut self.response].into_iter().chain(match &mut self.delivery {
             DeliveryStatus::Delivered => None,
             DeliveryStatus::Retryable(problem)
             | DeliveryStatus::Uncertain(problem)
@@ -164,25 +164,25 @@ impl Tried {
 /// Implementation of a kind of receiver.
 #[async_trait]
 pub(crate) trait Notifier: Send + Sync {
-    /// Makes one delivery attempt. `memo` is the receiver state of the notification's dedup key.
-    async fn notify(&self, notification: &Notification, memo: Option<&Json>) -> Tried;
+    /// Makes one delivery attempt. `receiver_state` is the receiver state of the notification's dedup key.
+    async fn notify(&self, notification: &Notification, receiver_state: Option<&Json>) -> DeliveryResult;
 
     /// Returns whether the notifier keeps receiver state.
-    fn remembers(&self) -> bool {
+    fn keeps_state(&self) -> bool {
         false
     }
 
     /// Adds optional details after a notification was delivered and recorded. Errors are handled by the notifier
     /// itself.
-    async fn embellish(&self, _notice: &Notification, _memo: Option<&Json>) {}
+    async fn after_delivery(&self, _notice: &Notification, _memo: Option<&Json>) {}
 
     /// Returns the minimum time between two attempts, according to the receiver's own rules.
-    fn gap(&self) -> Duration {
+    fn min_interval(&self) -> Duration {
         Duration::ZERO
     }
 
     /// Returns the interval at which open incidents are sent again, or `None` if they are not.
-    fn resends_every(&self) -> Option<Duration> {
+    fn resend_interval(&self) -> Option<Duration> {
         None
     }
 
@@ -203,27 +203,27 @@ pub(crate) trait Notifier: Send + Sync {
 }
 
 /// Creates the notifier of a receiver.
-fn notifier(receiver: &Receiver, links: &Links, tools: &Tools) -> Box<dyn Notifier> {
-    let wording = message::Wording::new(&receiver.templates, links);
+fn notifier(receiver: &Receiver, links: &Links, tools: &NotifierServices) -> Box<dyn Notifier> {
+    let wording = message::MessageRenderer::new(&receiver.templates, links);
     let client = tools.client.clone();
     match receiver.kind.clone() {
         ReceiverKind::Log => Box::new(log::Log { wording }),
-        ReceiverKind::Webhook(config) => Box::new(webhook::Hook { client, config, wording }),
-        ReceiverKind::Alertmanager(config) => Box::new(alertmanager::Peers { client, config, wording }),
-        ReceiverKind::PagerDuty(config) => Box::new(pagerduty::Pager { client, config, wording }),
+        ReceiverKind::Webhook(config) => Box::new(webhook::WebhookNotifier { client, config, wording }),
+        ReceiverKind::Alertmanager(config) => Box::new(alertmanager::AlertmanagerNotifier { client, config, wording }),
+        ReceiverKind::PagerDuty(config) => Box::new(pagerduty::PagerDutyNotifier { client, config, wording }),
         ReceiverKind::Slack(config) => {
             let (evidence, resolve, tls) = (tools.evidence.clone(), Arc::clone(&tools.resolve), Arc::clone(&tools.tls));
-            Box::new(slack::Channel { client, config, wording, evidence, resolve, tls })
+            Box::new(slack::SlackNotifier { client, config, wording, evidence, resolve, tls })
         }
-        ReceiverKind::Teams(config) => Box::new(teams::Workflow { client, config, wording }),
+        ReceiverKind::Teams(config) => Box::new(teams::TeamsNotifier { client, config, wording }),
         ReceiverKind::Telegram(config) => Box::new(telegram::Bot { client, config, wording }),
-        ReceiverKind::Email(config) => Box::new(email::Mailer {
+        ReceiverKind::Email(config) => Box::new(email::EmailNotifier {
             config,
             wording,
             evidence: tools.evidence.clone(),
             resolve: Arc::clone(&tools.resolve),
         }),
-        ReceiverKind::Ntfy(config) => Box::new(ntfy::Topic { client, config, wording }),
+        ReceiverKind::Ntfy(config) => Box::new(ntfy::NtfyNotifier { client, config, wording }),
         ReceiverKind::Zabbix(config) => Box::new(zabbix::Problems { config, connect: Arc::clone(&tools.zabbix) }),
     }
 }

@@ -5,8 +5,8 @@ use serde_json::{Value as Json, json};
 
 use super::config::Ntfy;
 use super::exchange::exchange;
-use super::message::{Message, Tone, Wording};
-use super::{Notifier, Tried, cut};
+use super::message::{Message, MessageRenderer, Tone};
+use super::{DeliveryResult, Notifier, truncate};
 use crate::incident::Notification;
 
 /// Maximum number of bytes of a message; ntfy converts longer ones to file attachments.
@@ -17,10 +17,10 @@ const TITLE: usize = 250;
 const ACTIONS: usize = 3;
 
 /// Notifier that publishes to a topic.
-pub(super) struct Topic {
+pub(super) struct NtfyNotifier {
     pub(super) client: reqwest::Client,
     pub(super) config: Ntfy,
-    pub(super) wording: Wording,
+    pub(super) wording: MessageRenderer,
 }
 
 /// Returns the request body without the topic.
@@ -38,9 +38,9 @@ pub(super) fn body(message: &Message) -> Json {
         .map(|(name, url)| json!({"action": "view", "label": name, "url": url}))
         .collect();
     let mut body = json!({
-        "title": cut::bytes(&message.title, TITLE),
+        "title": truncate::bytes(&message.title, TITLE),
         // Without a message, ntfy shows "triggered".
-        "message": cut::bytes(if message.text.is_empty() { &message.title } else { &message.text }, LARGEST),
+        "message": truncate::bytes(if message.text.is_empty() { &message.title } else { &message.text }, LARGEST),
         "priority": priority,
         "tags": [tag],
         "actions": actions,
@@ -52,11 +52,11 @@ pub(super) fn body(message: &Message) -> Json {
 }
 
 #[async_trait]
-impl Notifier for Topic {
-    async fn notify(&self, notification: &Notification, _memo: Option<&Json>) -> Tried {
+impl Notifier for NtfyNotifier {
+    async fn notify(&self, notification: &Notification, _memo: Option<&Json>) -> DeliveryResult {
         let topic = match self.config.topic.read().await {
             Ok(topic) => topic,
-            Err(problem) => return Tried::refused(problem),
+            Err(problem) => return DeliveryResult::retryable(problem),
         };
         // The limit is in bytes. If characters take more than one byte, half as many characters are kept.
         let message = self.wording.marked(notification, TITLE);
@@ -68,7 +68,7 @@ impl Notifier for Topic {
         if let Some(token) = &self.config.token {
             match token.read().await {
                 Ok(token) => request = request.bearer_auth(token),
-                Err(problem) => return Tried::refused(problem),
+                Err(problem) => return DeliveryResult::retryable(problem),
             }
         }
         match exchange(request).await {

@@ -16,8 +16,8 @@ use super::alerts::time;
 use super::config::PagerDuty;
 use super::exchange::{Reply, exchange};
 use super::feedback::{AT_RECEIVER, FeedbackChannel};
-use super::message::{Message, Wording};
-use super::{Notifier, Tried, cut, pagerduty_poll};
+use super::message::{Message, MessageRenderer};
+use super::{DeliveryResult, Notifier, pagerduty_poll, truncate};
 use crate::incident::{Event, Notification};
 use crate::names::Reason;
 use crate::scenario::Severity;
@@ -35,10 +35,10 @@ const TOO_MUCH: Duration = Duration::from_mins(2);
 const DETAIL: usize = 16 << 10;
 
 /// Notifier that sends events.
-pub(super) struct Pager {
+pub(super) struct PagerDutyNotifier {
     pub(super) client: reqwest::Client,
     pub(super) config: PagerDuty,
-    pub(super) wording: Wording,
+    pub(super) wording: MessageRenderer,
 }
 
 /// Returns the event that resolves an alert, without the routing key.
@@ -50,12 +50,14 @@ fn end(key: &str) -> Json {
 /// accepted.
 pub(super) fn events(
     notification: &Notification,
-    memo: Option<&Json>,
+    receiver_state: Option<&Json>,
     message: &Message,
-    wording: &Wording,
+    wording: &MessageRenderer,
 ) -> (Vec<Json>, Option<Json>) {
-    let first = cut::key(&notification.dedup_key(), KEY);
-    let known = memo.and_then(|memo| Some((memo["key"].as_str()?, Severity::named(memo["severity"].as_str()?)?)));
+    let first = truncate::key(&notification.dedup_key(), KEY);
+    let known = receiver_state.and_then(|receiver_state| {
+        Some((receiver_state["key"].as_str()?, Severity::named(receiver_state["severity"].as_str()?)?))
+    });
     let (key, was) = known.unwrap_or((&first, notification.incident.severity));
     let is = notification.incident.severity;
     if notification.event == Event::Resolved {
@@ -70,22 +72,22 @@ pub(super) fn events(
         let mut memo_after = json!({"key": key, "severity": was.as_str()});
         if notification.incident.acknowledged.is_some() {
             // An acknowledgement made at PagerDuty is already in effect there.
-            let there = memo.map(|memo| &memo[AT_RECEIVER]);
+            let there = receiver_state.map(|receiver_state| &receiver_state[AT_RECEIVER]);
             let is_from_there = there.is_some_and(|there| there["alert"] == *key);
-            if !is_from_there && memo.is_none_or(|memo| memo["acknowledged"] != true) {
+            if !is_from_there && receiver_state.is_none_or(|receiver_state| receiver_state["acknowledged"] != true) {
                 events.push(json!({"event_action": "acknowledge", "dedup_key": key}));
             }
             memo_after["acknowledged"] = true.into();
         }
         return (events, Some(memo_after));
     }
-    let louder = cut::key(&format!("{} {is}", notification.dedup_key()), KEY);
+    let louder = truncate::key(&format!("{} {is}", notification.dedup_key()), KEY);
     let events = vec![event(notification, &louder, message, wording), end(key)];
     (events, Some(json!({"key": louder, "severity": is.as_str()})))
 }
 
 /// Returns the event that triggers or updates an alert.
-fn event(notification: &Notification, key: &str, message: &Message, wording: &Wording) -> Json {
+fn event(notification: &Notification, key: &str, message: &Message, wording: &MessageRenderer) -> Json {
     let incident = &notification.incident;
     let severity = match incident.severity {
         Severity::Info => "info",
@@ -98,16 +100,16 @@ fn event(notification: &Notification, key: &str, message: &Message, wording: &Wo
     let images: Vec<Json> =
         screenshot.iter().map(|url| json!({"src": url, "href": url, "alt": "the page when it failed"})).collect();
     let others = notification.others.iter().map(|other| match &other.step {
-        Some(step) => cut::chars(&format!("{}: {step}", other.name), 300),
-        None => cut::chars(&other.name, 300),
+        Some(step) => truncate::chars(&format!("{}: {step}", other.name), 300),
+        None => truncate::chars(&other.name, 300),
     });
-    let text = |text: &str| cut::bytes(text, DETAIL);
+    let text = |text: &str| truncate::bytes(text, DETAIL);
     let mut event = json!({
         "event_action": "trigger",
         "dedup_key": key,
         "client": "wachta",
         "payload": {
-            "summary": cut::chars(&message.title, SUMMARY),
+            "summary": truncate::chars(&message.title, SUMMARY),
             "source": incident.location,
             "severity": severity,
             "timestamp": time(incident.opened_at),
@@ -139,29 +141,33 @@ fn event(notification: &Notification, key: &str, message: &Message, wording: &Wo
 
 /// Interprets a response. Any good status counts as accepted unless the body contradicts it, because a proxy may change
 /// 202 to 200 and remove the body. A rate limit lasts for minutes.
-fn judge(reply: &Reply) -> Tried {
+fn judge(reply: &Reply) -> DeliveryResult {
     let tried = reply.judge();
     if reply.status == 429 {
-        return tried.holds_all(reply.retry_after.or(Some(TOO_MUCH)));
+        return tried.blocks_receiver(reply.retry_after.or(Some(TOO_MUCH)));
     }
     if !reply.status.is_success() {
         return tried;
     }
     match reply.json().as_ref().and_then(|body| body["status"].as_str()) {
         Some("success") | None => reply.taken(),
-        Some(_) => Tried::unsure(format!("the receiver's response does not contain `success`: {}", reply.said())),
+        Some(_) => DeliveryResult::uncertain(format!(
+            "the receiver's response does not contain `success`: {}",
+            reply.response()
+        )),
     }
 }
 
 #[async_trait]
-impl Notifier for Pager {
-    async fn notify(&self, notification: &Notification, memo: Option<&Json>) -> Tried {
+impl Notifier for PagerDutyNotifier {
+    async fn notify(&self, notification: &Notification, receiver_state: Option<&Json>) -> DeliveryResult {
         let routing_key = match self.config.routing_key.read().await {
             Ok(key) => key,
-            Err(problem) => return Tried::refused(problem),
+            Err(problem) => return DeliveryResult::retryable(problem),
         };
-        let (events, memo) = events(notification, memo, &self.wording.message(notification), &self.wording);
-        let mut tried = Tried::sent("all incidents are resolved: no page sent");
+        let (events, receiver_state) =
+            events(notification, receiver_state, &self.wording.message(notification), &self.wording);
+        let mut tried = DeliveryResult::sent("all incidents are resolved: no page sent");
         for mut event in events {
             event["routing_key"] = routing_key.as_str().into();
             tried = match exchange(self.client.post(self.config.url.clone()).json(&event)).await {
@@ -173,11 +179,11 @@ impl Notifier for Pager {
                 return tried;
             }
         }
-        tried.memo = memo;
+        tried.receiver_state = receiver_state;
         tried
     }
 
-    fn remembers(&self) -> bool {
+    fn keeps_state(&self) -> bool {
         true
     }
 

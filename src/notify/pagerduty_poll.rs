@@ -12,9 +12,9 @@ use reqwest::StatusCode;
 use serde_json::{Value as Json, json};
 
 use super::config::PagerDutyApi;
-use super::cut;
 use super::exchange::{Reply, exchange_within};
 use super::feedback::{FEEDBACK, FeedbackChannel, OperatorAction};
+use super::truncate;
 
 /// Name of the receiver kind, for the author of an action.
 const PLACE: &str = "PagerDuty";
@@ -240,11 +240,11 @@ async fn list(
         url.query_pairs_mut().extend_pairs(query).append_pair("limit", &limit).append_pair("offset", &offset);
         let request = client.get(url).header("authorization", format!("Token token={token}"));
         let request = request.header("accept", "application/vnd.pagerduty+json;version=2");
-        let reply = exchange_within(request, MAX_PAGE_BYTES).await.map_err(|tried| Failure::new(tried.said))?;
+        let reply = exchange_within(request, MAX_PAGE_BYTES).await.map_err(|tried| Failure::new(tried.response))?;
         let body = body(&reply)?;
         let found = path.last().and_then(|name| body[*name].as_array());
         let found = found.ok_or_else(|| {
-            Failure::new(format!("unexpected response of the PagerDuty API: no list: {}", reply.said()))
+            Failure::new(format!("unexpected response of the PagerDuty API: no list: {}", reply.response()))
         })?;
         entries.extend(found.iter().take(PAGE_LENGTH).cloned());
         if body["more"] != true || found.is_empty() {
@@ -256,16 +256,21 @@ async fn list(
 
 /// Returns the body of a response.
 fn body(reply: &Reply) -> Result<Json, Failure> {
-    let said = || format!("the PagerDuty API returned status {}", reply.said());
+    let response = || format!("the PagerDuty API returned status {}", reply.response());
     match reply.status {
         StatusCode::TOO_MANY_REQUESTS => {
             let wait = reply.retry_after.or(reply.rate_limit_reset).unwrap_or(RATE_LIMIT_PAUSE);
-            Err(Failure { problem: said(), wait: Some(wait) })
+            Err(Failure { problem: response(), wait: Some(wait) })
         }
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Failure::new(format!("{}; check `api_token`", said()))),
-        status if !status.is_success() => Err(Failure { problem: said(), wait: reply.retry_after }),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            Err(Failure::new(format!("{}; check `api_token`", response())))
+        }
+        status if !status.is_success() => Err(Failure { problem: response(), wait: reply.retry_after }),
         _ => reply.json().filter(Json::is_object).ok_or_else(|| {
-            Failure::new(format!("the PagerDuty API did not return a JSON object of at most 2 MiB: {}", reply.said()))
+            Failure::new(format!(
+                "the PagerDuty API did not return a JSON object of at most 2 MiB: {}",
+                reply.response()
+            ))
         }),
     }
 }
@@ -304,7 +309,7 @@ fn standing(incident: &Json) -> Standing {
 fn person(who: &Json) -> Option<String> {
     let is_person = matches!(who["type"].as_str(), Some("user" | "user_reference"));
     let names = ["summary", "name", "id"].into_iter().filter_map(|name| who[name].as_str());
-    let name = names.map(|name| cut::chars(&cut::line(name), MAX_NAME_CHARS)).find(|name| !name.is_empty());
+    let name = names.map(|name| truncate::chars(&truncate::line(name), MAX_NAME_CHARS)).find(|name| !name.is_empty());
     name.filter(|_| is_person)
 }
 

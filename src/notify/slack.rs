@@ -11,9 +11,9 @@ use serde_json::{Value as Json, json};
 use super::config::Slack;
 use super::exchange::{Reply, bounded, exchange};
 use super::feedback::FeedbackChannel;
-use super::message::{Message, Tone, Wording};
+use super::message::{Message, MessageRenderer, Tone};
 use super::slack_socket::{ACKNOWLEDGE, Socket};
-use super::{Notifier, Resolve, Tried, cut};
+use super::{DeliveryResult, Notifier, Resolve, truncate};
 use crate::incident::{Event, Notification};
 use crate::scenario::Severity;
 use crate::store::DeliveryStatus;
@@ -29,10 +29,10 @@ const TITLE: usize = 500;
 const GAP: Duration = Duration::from_secs(1);
 
 /// Notifier that posts to a channel.
-pub(super) struct Channel {
+pub(super) struct SlackNotifier {
     pub(super) client: reqwest::Client,
     pub(super) config: Slack,
-    pub(super) wording: Wording,
+    pub(super) wording: MessageRenderer,
     pub(super) evidence: EvidenceFolder,
     pub(super) resolve: Resolve,
     pub(super) tls: Arc<rustls::ClientConfig>,
@@ -45,7 +45,7 @@ fn escape(text: &str, limit: usize) -> String {
         '<' | '>' => 4,
         c => c.len_utf16(),
     };
-    cut::escaped(text, limit, weight).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    truncate::escaped(text, limit, weight).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// Returns the text, color and blocks of a message.
@@ -92,35 +92,38 @@ fn title(message: &Message) -> String {
 }
 
 /// Interprets a response: with status 200, the body contains the result.
-pub(super) fn judge(reply: &Reply) -> Tried {
+pub(super) fn judge(reply: &Reply) -> DeliveryResult {
     if !reply.status.is_success() {
         return reply.judge();
     }
     let Some(body) = reply.json() else {
         // A webhook responds with `ok` in plain text.
         if reply.body.trim() == "ok" {
-            return Tried::sent(reply.said());
+            return DeliveryResult::sent(reply.response());
         }
         return reply.taken();
     };
     if body["ok"] == true || body["success"] == true {
-        return Tried::sent(reply.said());
+        return DeliveryResult::sent(reply.response());
     }
     let error = body["error"].as_str().unwrap_or_default();
-    let problem = format!("the receiver returned status {}", reply.said());
+    let problem = format!("the receiver returned status {}", reply.response());
     match error {
         "ratelimited" | "rate_limited" => {
-            let said = body["retry_after"].as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-            Tried::refused(problem).holds_all(reply.retry_after.or(said.map(bounded)).or(Some(Duration::from_secs(30))))
+            let response = body["retry_after"].as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+            DeliveryResult::retryable(problem)
+                .blocks_receiver(reply.retry_after.or(response.map(bounded)).or(Some(Duration::from_secs(30))))
         }
-        "service_unavailable" | "team_added_to_org" | "ekm_access_denied" => Tried::refused(problem).holds_all(None),
+        "service_unavailable" | "team_added_to_org" | "ekm_access_denied" => {
+            DeliveryResult::retryable(problem).blocks_receiver(None)
+        }
         // A wrong token or channel can be corrected; the notification stays queued until then.
         error if MENDABLE.contains(&error) => {
-            Tried::refused(format!("{problem}; check its token and channel")).holds_all(None)
+            DeliveryResult::retryable(format!("{problem}; check its token and channel")).blocks_receiver(None)
         }
         "" if body["ok"].is_null() && body["success"].is_null() => reply.taken(),
-        "" | "internal_error" | "fatal_error" | "request_timeout" => Tried::unsure(problem),
-        _ => Tried::failed(problem),
+        "" | "internal_error" | "fatal_error" | "request_timeout" => DeliveryResult::uncertain(problem),
+        _ => DeliveryResult::failed(problem),
     }
 }
 
@@ -149,10 +152,12 @@ const MENDABLE: [&str; 18] = [
 /// Errors after which a message can no longer be changed, so that a new one is posted.
 const GONE: [&str; 4] = ["message_not_found", "cant_update_message", "edit_window_closed", "channel_not_found"];
 
-impl Channel {
+impl SlackNotifier {
     /// Calls a method of the Web API.
-    async fn call(&self, url: &url::Url, token: &str, method: &str, body: &Json) -> (Tried, Json) {
-        let Ok(url) = url.join(method) else { return (Tried::failed("`url` cannot be a base URL"), Json::Null) };
+    async fn call(&self, url: &url::Url, token: &str, method: &str, body: &Json) -> (DeliveryResult, Json) {
+        let Ok(url) = url.join(method) else {
+            return (DeliveryResult::failed("`url` cannot be a base URL"), Json::Null);
+        };
         match exchange(self.client.post(url).bearer_auth(token).json(body)).await {
             Ok(reply) => (judge(&reply), reply.json().unwrap_or_default()),
             Err(tried) => (tried, Json::Null),
@@ -162,11 +167,11 @@ impl Channel {
     async fn tell(
         &self,
         notification: &Notification,
-        memo: Option<&Json>,
+        receiver_state: Option<&Json>,
         url: &url::Url,
         token: &str,
         channel: &str,
-    ) -> Tried {
+    ) -> DeliveryResult {
         let message = self.wording.marked(notification, TITLE);
         let mut content = content(&message);
         if self.has_feedback()
@@ -175,14 +180,16 @@ impl Channel {
         {
             blocks.push(button);
         }
-        let known = memo.and_then(|memo| Some((memo["channel"].as_str()?, memo["ts"].as_str()?)));
+        let known = receiver_state
+            .and_then(|receiver_state| Some((receiver_state["channel"].as_str()?, receiver_state["ts"].as_str()?)));
         if let Some((channel, ts)) = known {
             let mut update = content.clone();
             update["channel"] = channel.into();
             update["ts"] = ts.into();
             let (tried, answer) = self.call(url, token, "chat.update", &update).await;
             let is_gone = answer["error"].as_str().is_some_and(|error| GONE.contains(&error));
-            let severity = memo.and_then(|memo| memo["severity"].as_str()).and_then(Severity::named);
+            let severity =
+                receiver_state.and_then(|receiver_state| receiver_state["severity"].as_str()).and_then(Severity::named);
             let louder = notification.event != Event::Resolved
                 && severity.is_some_and(|was| was < notification.incident.severity);
             if tried.delivery == DeliveryStatus::Delivered && (notification.event == Event::Reminder || louder) {
@@ -190,15 +197,15 @@ impl Channel {
                 // replies as well.
                 let text = title(&message);
                 let body = json!({"channel": channel, "thread_ts": ts, "reply_broadcast": true, "text": text});
-                let said = self.call(url, token, "chat.postMessage", &body).await.0;
-                if said.delivery == DeliveryStatus::Delivered && louder {
-                    let screenshot = memo.map(|memo| memo["screenshot"].clone());
-                    return said.remember(json!({
+                let response = self.call(url, token, "chat.postMessage", &body).await.0;
+                if response.delivery == DeliveryStatus::Delivered && louder {
+                    let screenshot = receiver_state.map(|receiver_state| receiver_state["screenshot"].clone());
+                    return response.remember(json!({
                         "channel": channel, "ts": ts, "screenshot": screenshot,
                         "severity": notification.incident.severity.as_str(),
                     }));
                 }
-                return said;
+                return response;
             }
             if !is_gone {
                 return tried;
@@ -218,10 +225,17 @@ impl Channel {
     }
 
     /// Uploads the screenshot as a reply to a message.
-    async fn upload(&self, url: &url::Url, token: &str, memo: &Json, picture: Vec<u8>) -> Result<(), Tried> {
+    async fn upload(
+        &self,
+        url: &url::Url,
+        token: &str,
+        receiver_state: &Json,
+        picture: Vec<u8>,
+    ) -> Result<(), DeliveryResult> {
         let name = "screenshot.png";
         let form = [("filename", name.to_owned()), ("length", picture.len().to_string())];
-        let place = url.join("files.getUploadURLExternal").map_err(|_| Tried::failed("`url` cannot be a base URL"))?;
+        let place =
+            url.join("files.getUploadURLExternal").map_err(|_| DeliveryResult::failed("`url` cannot be a base URL"))?;
         let reply = exchange(self.client.post(place).bearer_auth(token).form(&form)).await?;
         let answer = reply.json().unwrap_or_default();
         let told = judge(&reply);
@@ -236,7 +250,7 @@ impl Channel {
         }
         let body = json!({
             "files": [{"id": file, "title": "the page when it failed"}],
-            "channel_id": memo["channel"], "thread_ts": memo["ts"],
+            "channel_id": receiver_state["channel"], "thread_ts": receiver_state["ts"],
         });
         let (tried, _) = self.call(url, token, "files.completeUploadExternal", &body).await;
         if tried.delivery == DeliveryStatus::Delivered { Ok(()) } else { Err(tried) }
@@ -244,17 +258,17 @@ impl Channel {
 }
 
 #[async_trait]
-impl Notifier for Channel {
-    async fn notify(&self, notification: &Notification, memo: Option<&Json>) -> Tried {
+impl Notifier for SlackNotifier {
+    async fn notify(&self, notification: &Notification, receiver_state: Option<&Json>) -> DeliveryResult {
         match &self.config {
             Slack::Token { token, channel, url, .. } => match token.read().await {
-                Ok(token) => self.tell(notification, memo, url, &token, channel).await,
-                Err(problem) => Tried::refused(problem),
+                Ok(token) => self.tell(notification, receiver_state, url, &token, channel).await,
+                Err(problem) => DeliveryResult::retryable(problem),
             },
             Slack::Hook { url } => {
                 let url = match url.url().await {
                     Ok(url) => url,
-                    Err(problem) => return Tried::refused(problem),
+                    Err(problem) => return DeliveryResult::retryable(problem),
                 };
                 let body = content(&self.wording.marked(notification, TITLE));
                 match exchange(self.client.post(url).json(&body)).await {
@@ -265,7 +279,7 @@ impl Notifier for Channel {
         }
     }
 
-    fn remembers(&self) -> bool {
+    fn keeps_state(&self) -> bool {
         matches!(self.config, Slack::Token { .. })
     }
 
@@ -284,21 +298,21 @@ impl Notifier for Channel {
     }
 
     /// Uploads the screenshot, once per message. The message is already posted, so that a failure is only logged.
-    async fn embellish(&self, notification: &Notification, memo: Option<&Json>) {
-        let (Slack::Token { token, url, .. }, Some(memo)) = (&self.config, memo) else { return };
-        let (Event::Opened, Some(_)) = (notification.event, memo["screenshot"].as_str()) else { return };
+    async fn after_delivery(&self, notification: &Notification, receiver_state: Option<&Json>) {
+        let (Slack::Token { token, url, .. }, Some(receiver_state)) = (&self.config, receiver_state) else { return };
+        let (Event::Opened, Some(_)) = (notification.event, receiver_state["screenshot"].as_str()) else { return };
         let picture = super::message::screenshot(&self.evidence, &notification.incident).await;
         let (Ok(token), Some(picture)) = (token.read().await, picture.filter(|picture| picture.len() <= LARGEST))
         else {
             return;
         };
-        if let Err(tried) = self.upload(url, &token, memo, picture).await {
-            let problem = tried.said.replace(&token, crate::secret::MASK);
+        if let Err(tried) = self.upload(url, &token, receiver_state, picture).await {
+            let problem = tried.response.replace(&token, crate::secret::MASK);
             tracing::warn!(receiver = notification.receiver, problem, "cannot upload the screenshot");
         }
     }
 
-    fn gap(&self) -> Duration {
+    fn min_interval(&self) -> Duration {
         GAP
     }
 }

@@ -23,7 +23,7 @@ use super::credential::Credential;
 use super::exchange::exchange;
 use super::feedback::{FeedbackChannel, OperatorAction};
 use super::slack::judge;
-use super::{Resolve, cut};
+use super::{Resolve, truncate};
 use crate::store::DeliveryStatus;
 
 /// The `action_id` of the button.
@@ -114,7 +114,8 @@ fn press(payload: &Json) -> Option<Press> {
     let action = payload["actions"].as_array()?.iter().find(|action| action["action_id"] == ACKNOWLEDGE)?;
     let user = &payload["user"];
     let names = ["name", "username", "id"].into_iter().filter_map(|name| user[name].as_str());
-    let author = names.map(|name| cut::chars(&cut::line(name), MAX_NAME_CHARS)).find(|name| !name.is_empty())?;
+    let author =
+        names.map(|name| truncate::chars(&truncate::line(name), MAX_NAME_CHARS)).find(|name| !name.is_empty())?;
     let id = |of: &Json| of["id"].as_str().map(ToOwned::to_owned);
     Some(Press {
         key: action["value"].as_str()?.to_owned(),
@@ -153,10 +154,10 @@ impl Socket<'_> {
         let token = self.app_token.read().await?;
         let url = self.url.join("apps.connections.open").map_err(|_| "`url` cannot be a base URL".to_owned())?;
         let reply = exchange(self.client.post(url).bearer_auth(&token).form(&[("", ""); 0])).await;
-        let reply = reply.map_err(|tried| tried.said)?;
-        let said = judge(&reply);
-        if said.delivery != DeliveryStatus::Delivered {
-            return Err(format!("apps.connections.open: {}", said.said.replace(&token, crate::secret::MASK)));
+        let reply = reply.map_err(|tried| tried.response)?;
+        let response = judge(&reply);
+        if response.delivery != DeliveryStatus::Delivered {
+            return Err(format!("apps.connections.open: {}", response.response.replace(&token, crate::secret::MASK)));
         }
         let address = reply.json().and_then(|answer| answer["url"].as_str()?.parse::<url::Url>().ok());
         // Without encryption only if the API is not encrypted either.
@@ -273,12 +274,12 @@ impl Socket<'_> {
         let (Some((place, user)), Ok(token)) = (press.place, self.token.read().await) else { return };
         let Ok(url) = self.url.join("chat.postEphemeral") else { return };
         let body = json!({"channel": place, "user": user, "text": problem});
-        let said = match exchange(self.client.post(url).bearer_auth(&token).json(&body)).await {
+        let response = match exchange(self.client.post(url).bearer_auth(&token).json(&body)).await {
             Ok(reply) => judge(&reply),
             Err(tried) => tried,
         };
-        if said.delivery != DeliveryStatus::Delivered {
-            let problem = said.said.replace(&token, crate::secret::MASK);
+        if response.delivery != DeliveryStatus::Delivered {
+            let problem = response.response.replace(&token, crate::secret::MASK);
             tracing::warn!(receiver, problem, "cannot reply to the user who pressed the button");
         }
     }

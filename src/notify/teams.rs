@@ -8,8 +8,8 @@ use serde_json::{Value as Json, json};
 
 use super::config::Teams;
 use super::exchange::exchange;
-use super::message::{Message, Tone, Wording};
-use super::{Notifier, Tried, cut};
+use super::message::{Message, MessageRenderer, Tone};
+use super::{DeliveryResult, Notifier, truncate};
 use crate::incident::Notification;
 
 /// Maximum number of bytes of a message: 28 KB, minus some space for what the workflow adds to the card.
@@ -20,10 +20,10 @@ const TITLE: usize = 500;
 const GAP: Duration = Duration::from_millis(250);
 
 /// Notifier that posts to a workflow.
-pub(super) struct Workflow {
+pub(super) struct TeamsNotifier {
     pub(super) client: reqwest::Client,
     pub(super) config: Teams,
-    pub(super) wording: Wording,
+    pub(super) wording: MessageRenderer,
 }
 
 /// Escapes a text for a `TextBlock`, which interprets a subset of Markdown.
@@ -42,7 +42,7 @@ fn escape(text: &str) -> String {
 pub(super) fn card(message: &Message) -> Json {
     // Size without the text, which is always far below the limit.
     let around = card_of(message, "").to_string().len();
-    let mut text = cut::bytes(&message.text, LARGEST);
+    let mut text = truncate::bytes(&message.text, LARGEST);
     loop {
         let card = card_of(message, &text);
         let size = card.to_string().len();
@@ -51,7 +51,7 @@ pub(super) fn card(message: &Message) -> Json {
         }
         // Escaping makes the text longer. It is shortened in proportion to the excess, and slightly more.
         let room = text.len() * LARGEST.saturating_sub(around) / (size - around);
-        text = cut::bytes(&message.text, room.saturating_sub(16));
+        text = truncate::bytes(&message.text, room.saturating_sub(16));
     }
 }
 
@@ -90,11 +90,11 @@ fn card_of(message: &Message, text: &str) -> Json {
 }
 
 #[async_trait]
-impl Notifier for Workflow {
-    async fn notify(&self, notification: &Notification, _memo: Option<&Json>) -> Tried {
+impl Notifier for TeamsNotifier {
+    async fn notify(&self, notification: &Notification, _memo: Option<&Json>) -> DeliveryResult {
         let url = match self.config.url.url().await {
             Ok(url) => url,
-            Err(problem) => return Tried::refused(problem),
+            Err(problem) => return DeliveryResult::retryable(problem),
         };
         let card = card(&self.wording.marked(notification, TITLE));
         match exchange(self.client.post(url).json(&card)).await {
@@ -103,7 +103,7 @@ impl Notifier for Workflow {
         }
     }
 
-    fn gap(&self) -> Duration {
+    fn min_interval(&self) -> Duration {
         GAP
     }
 }

@@ -11,7 +11,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Value};
 use serde_json::{Value as Json, json};
 
-use super::{Links, cut, headline};
+use super::{Links, headline, truncate};
 use crate::incident::{Affected, Ending, Event, Incident, Notification, Subject};
 use crate::names::Reason;
 use crate::outcome::{RunId, Verdict};
@@ -128,7 +128,7 @@ pub struct Problem {
 }
 
 /// Compiled templates.
-pub(super) struct Words {
+pub(super) struct CompiledTemplates {
     env: Environment<'static>,
 }
 
@@ -142,7 +142,7 @@ fn environment() -> Environment<'static> {
     env
 }
 
-impl Words {
+impl CompiledTemplates {
     /// Compiles the templates, which were already checked. If one does not compile, it is logged and the default is
     /// used.
     pub(super) fn new(templates: &Templates) -> Self {
@@ -175,9 +175,9 @@ impl Words {
                 }
                 None => render(&format!("default {part}")).unwrap_or_default(),
             };
-            cut::bytes(made.trim(), LARGEST)
+            truncate::bytes(made.trim(), LARGEST)
         });
-        (cut::line(&title), text)
+        (truncate::line(&title), text)
     }
 }
 
@@ -222,7 +222,7 @@ fn names(notification: &Notification, links: &Links) -> Value {
     let incident = &notification.incident;
     let lasted = incident.resolved_at.map(|end| (end - incident.opened_at).to_std().unwrap_or_default());
     // Limited, so that rendering is limited as well.
-    let text = |text: &str| cut::bytes(text, LONGEST);
+    let text = |text: &str| truncate::bytes(text, LONGEST);
     let some = |value: &Option<String>| value.as_deref().map(text);
     let other = |other: &Affected| {
         json!({
@@ -331,7 +331,7 @@ mod tests {
     use super::*;
 
     fn text(notification: &Notification) -> String {
-        let (title, text) = Words::new(&Templates::default()).render(notification, &Links::default());
+        let (title, text) = CompiledTemplates::new(&Templates::default()).render(notification, &Links::default());
         format!("{title}\n{text}")
     }
 
@@ -412,7 +412,7 @@ also affected (1):
             title: Some("{{ others[0].name|upper }}: {{ name }}\nsecond line".into()),
             text: Some("{{ message.split(':')[0] }}".into()),
         };
-        let words = Words::new(&templates);
+        let words = CompiledTemplates::new(&templates);
         let mut notification = sample();
         let (title, text) = words.render(&notification, &Links::default());
         assert_eq!(title, "SHOP SEARCH: Shop checkout second line");
@@ -426,7 +426,7 @@ also affected (1):
     fn what_is_made_is_bounded() {
         let templates =
             Templates { text: Some("{% for i in range(5000) %}{{ name }}{{ name }}{% endfor %}".into()), title: None };
-        let (_, text) = Words::new(&templates).render(&sample(), &Links::default());
+        let (_, text) = CompiledTemplates::new(&templates).render(&sample(), &Links::default());
         assert!(text.len() <= LARGEST && text.len() > LARGEST - 8, "{}", text.len());
     }
 }

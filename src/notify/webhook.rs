@@ -9,16 +9,16 @@ use serde_json::{Value as Json, json};
 use super::alerts::{self, time};
 use super::config::{Webhook, WebhookFormat};
 use super::exchange::exchange;
-use super::message::{Message, Wording};
-use super::{Links, Notifier, Tried};
+use super::message::{Message, MessageRenderer};
+use super::{DeliveryResult, Links, Notifier};
 use crate::incident::{Ending, Event, Notification};
 use crate::store::DeliveryStatus;
 
 /// Notifier that posts to a URL.
-pub(super) struct Hook {
+pub(super) struct WebhookNotifier {
     pub(super) client: reqwest::Client,
     pub(super) config: Webhook,
-    pub(super) wording: Wording,
+    pub(super) wording: MessageRenderer,
 }
 
 /// Returns the cause of a resolved incident's end.
@@ -167,17 +167,17 @@ fn header_text(text: &str) -> String {
 }
 
 #[async_trait]
-impl Notifier for Hook {
-    async fn notify(&self, notification: &Notification, memo: Option<&Json>) -> Tried {
+impl Notifier for WebhookNotifier {
+    async fn notify(&self, notification: &Notification, receiver_state: Option<&Json>) -> DeliveryResult {
         let url = match self.config.url.url().await {
             Ok(url) => url,
-            Err(problem) => return Tried::refused(problem),
+            Err(problem) => return DeliveryResult::retryable(problem),
         };
         let message = self.wording.message(notification);
         let body = match self.config.format {
             WebhookFormat::Wachta => body(notification, &message, &self.wording.links),
             WebhookFormat::Alertmanager => {
-                let told = memo.and_then(Json::as_array).map(Vec::as_slice).unwrap_or_default();
+                let told = receiver_state.and_then(Json::as_array).map(Vec::as_slice).unwrap_or_default();
                 alertmanager_body(notification, &message, &self.wording.links, told, Utc::now())
             }
         };
@@ -185,14 +185,14 @@ impl Notifier for Hook {
         for (name, value) in &self.config.headers {
             match value.read().await {
                 Ok(value) => request = request.header(name, value),
-                Err(problem) => return Tried::refused(problem),
+                Err(problem) => return DeliveryResult::retryable(problem),
             }
         }
         let tried = match exchange(request).await {
             Ok(reply) => reply.judge(),
             Err(tried) => tried,
         };
-        if !self.remembers() || tried.delivery != DeliveryStatus::Delivered {
+        if !self.keeps_state() || tried.delivery != DeliveryStatus::Delivered {
             return tried;
         }
         let firing = body["alerts"].as_array().into_iter().flatten().filter(|alert| alert["status"] == "firing");
@@ -200,7 +200,7 @@ impl Notifier for Hook {
         tried.remember(firing.into())
     }
 
-    fn remembers(&self) -> bool {
+    fn keeps_state(&self) -> bool {
         self.config.format == WebhookFormat::Alertmanager
     }
 }

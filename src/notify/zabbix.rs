@@ -20,7 +20,7 @@ use url::Url;
 use super::config::Zabbix;
 use super::feedback::{AT_RECEIVER, FEEDBACK, FeedbackChannel};
 use super::pagerduty_poll::{Alert, Failure, Standing, alert, carry_out, decide, keep, pause};
-use super::{Notifier, Tried, cut};
+use super::{DeliveryResult, Notifier, truncate};
 use crate::bounded::credential::Credential;
 use crate::incident::{Event, Notification};
 
@@ -218,12 +218,12 @@ async fn name(api: &dyn ZabbixApi, user: &str) -> String {
     let full = format!("{} {}", text("name"), text("surname")).trim().to_owned();
     let names = [full, text("username"), format!("user {user}")];
     let name = names.into_iter().find(|name| !name.is_empty()).unwrap_or_default();
-    cut::chars(&cut::line(&name), MAX_NAME_CHARS)
+    truncate::chars(&truncate::line(&name), MAX_NAME_CHARS)
 }
 
 async fn write(api: &dyn ZabbixApi, events: &[String], action: u64, message: &str) -> Result<usize, String> {
     if !events.is_empty() {
-        let message = cut::chars(message, MAX_MESSAGE_CHARS);
+        let message = truncate::chars(message, MAX_MESSAGE_CHARS);
         api.call("event.acknowledge", json!({"eventids": events, "action": action, "message": message})).await?;
     }
     Ok(events.len())
@@ -240,7 +240,7 @@ fn subjects(state: &Json) -> Vec<&str> {
 
 #[async_trait]
 impl Notifier for Problems {
-    async fn notify(&self, notification: &Notification, memo: Option<&Json>) -> Tried {
+    async fn notify(&self, notification: &Notification, receiver_state: Option<&Json>) -> DeliveryResult {
         let incident = &notification.incident;
         let others = notification.others.iter().filter(|other| other.resolved_at.is_none()).map(|other| &other.subject);
         let subjects: Vec<String> =
@@ -248,12 +248,14 @@ impl Notifier for Problems {
         let mut state = json!({"key": notification.key, "subjects": subjects});
         if notification.event == Event::Resolved {
             state["over"] = true.into();
-            return Tried::sent("Zabbix resolves its problem by itself").remember(state);
+            return DeliveryResult::sent("Zabbix resolves its problem by itself").remember(state);
         }
-        let there = memo.map(|memo| &memo[AT_RECEIVER]).filter(|there| there["alert"] == notification.key);
+        let there = receiver_state
+            .map(|receiver_state| &receiver_state[AT_RECEIVER])
+            .filter(|there| there["alert"] == notification.key);
         // An acknowledgement is only withdrawn in Zabbix if wachta wrote it.
-        let is_written = memo.is_some_and(|memo| memo["acknowledged_by"].is_string());
-        let said = match &incident.acknowledged {
+        let is_written = receiver_state.is_some_and(|receiver_state| receiver_state["acknowledged_by"].is_string());
+        let response = match &incident.acknowledged {
             Some(acknowledgement) => {
                 state["acknowledged"] = true.into();
                 if there.is_some() {
@@ -277,13 +279,13 @@ impl Notifier for Problems {
             // There is nothing to write, but problems with the access are detected here.
             None => self.write(&[], 0, "").await.map(|_| "Zabbix opens its problem by itself".to_owned()),
         };
-        match said {
-            Ok(said) => Tried::sent(said).remember(state),
-            Err(problem) => Tried::refused(problem).holds_all(None),
+        match response {
+            Ok(response) => DeliveryResult::sent(response).remember(state),
+            Err(problem) => DeliveryResult::retryable(problem).blocks_receiver(None),
         }
     }
 
-    fn remembers(&self) -> bool {
+    fn keeps_state(&self) -> bool {
         true
     }
 

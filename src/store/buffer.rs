@@ -331,7 +331,7 @@ impl Shared {
             let notifications = given_way.attempts.len();
             tracing::error!(notifications, "too many queued notifications: dropping the oldest");
             batch.attempts.extend(given_way.attempts);
-            batch.memos.extend(given_way.memos);
+            batch.receiver_states.extend(given_way.receiver_states);
         }
         let newest = batch.outcomes.iter().map(|outcome| outcome.seq).max().unwrap_or_default();
         state.last_seq = state.last_seq.max(newest);

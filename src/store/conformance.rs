@@ -547,20 +547,23 @@ async fn a_commit_is_whole_or_not_at_all() {
 
 async fn what_receivers_need_is_remembered(store: &dyn Store) {
     let (first, second) = (json!({"ts": "1.5"}), json!({"ts": "2.5"}));
-    assert_eq!(store.memo("team", "shop:1").await.unwrap(), None);
+    assert_eq!(store.receiver_state("team", "shop:1").await.unwrap(), None);
     store.set_receiver_state("team", "shop:1", Some(&second), at(1)).await.unwrap();
     store.set_receiver_state("team", "shop:1", Some(&first), at(2)).await.unwrap();
     store.set_receiver_state("team", "pay:1", Some(&second), at(3)).await.unwrap();
     store.set_receiver_state("other", "shop:1", Some(&second), at(30)).await.unwrap();
-    assert_eq!(store.memo("team", "shop:1").await.unwrap(), Some(first.clone()));
+    assert_eq!(store.receiver_state("team", "shop:1").await.unwrap(), Some(first.clone()));
     let all = [("pay:1".to_owned(), second.clone()), ("shop:1".to_owned(), first)];
-    assert_eq!(store.memos("team").await.unwrap(), all);
+    assert_eq!(store.receiver_states("team").await.unwrap(), all);
     store.set_receiver_state("team", "shop:1", None, at(4)).await.unwrap();
-    assert_eq!(store.memo("team", "shop:1").await.unwrap(), None);
-    assert_eq!(store.memo("other", "shop:1").await.unwrap(), Some(second));
+    assert_eq!(store.receiver_state("team", "shop:1").await.unwrap(), None);
+    assert_eq!(store.receiver_state("other", "shop:1").await.unwrap(), Some(second));
     // Receiver state that was not updated for long is removed.
     store.prune(at(20)).await.unwrap();
-    assert_eq!((store.memos("team").await.unwrap().len(), store.memos("other").await.unwrap().len()), (0, 1));
+    assert_eq!(
+        (store.receiver_states("team").await.unwrap().len(), store.receiver_states("other").await.unwrap().len()),
+        (0, 1)
+    );
 }
 
 async fn who_called_in_is_remembered(store: &dyn Store) {

@@ -104,7 +104,7 @@ pub struct ReceiverStateChange {
     /// Dedup key.
     pub key: String,
     /// New receiver state, or `None` to delete it.
-    pub memo: Option<Json>,
+    pub receiver_state: Option<Json>,
     /// Time of the change.
     pub at: DateTime<Utc>,
 }
@@ -118,7 +118,7 @@ pub fn undelivered(notification: &Notification, at: DateTime<Utc>) -> impl Itera
     notification.opened_keys().map(move |key| ReceiverStateChange {
         receiver: notification.receiver.clone(),
         key: format!("{UNDELIVERED}{key}"),
-        memo: Some(Json::Bool(true)),
+        receiver_state: Some(Json::Bool(true)),
         at,
     })
 }
@@ -163,7 +163,7 @@ pub struct Batch {
     /// Changes of deliveries, in order: id of the notification, change and time.
     pub attempts: Vec<(String, AttemptChange, DateTime<Utc>)>,
     /// Changes of receiver states, in order.
-    pub memos: Vec<ReceiverStateChange>,
+    pub receiver_states: Vec<ReceiverStateChange>,
     /// Check-ins in order: name, signal and time.
     pub check_ins: Vec<(String, CheckIn, DateTime<Utc>)>,
     /// Numbers of the last outcomes that the destinations of sinks have, by the name of the sink. `None` deletes the
@@ -188,7 +188,7 @@ impl Batch {
             && self.decisions.is_empty()
             && self.notifications.is_empty()
             && self.attempts.is_empty()
-            && self.memos.is_empty()
+            && self.receiver_states.is_empty()
             && self.check_ins.is_empty()
             && self.positions.is_empty()
             && self.identity.is_none()
@@ -366,14 +366,19 @@ pub trait Outbox: Send + Sync {
     async fn notifications(&self, incident: &str) -> Result<Vec<NotificationRecord>>;
 
     /// Returns the receiver state of a dedup key, such as the id of the message to update.
-    async fn memo(&self, receiver: &str, key: &str) -> Result<Option<Json>>;
+    async fn receiver_state(&self, receiver: &str, key: &str) -> Result<Option<Json>>;
 
     /// Returns all receiver states of a receiver, by dedup key.
-    async fn memos(&self, receiver: &str) -> Result<Vec<(String, Json)>>;
+    async fn receiver_states(&self, receiver: &str) -> Result<Vec<(String, Json)>>;
 
-    /// Replaces the receiver state of a dedup key, or deletes it if `memo` is `None`.
-    async fn set_receiver_state(&self, receiver: &str, key: &str, memo: Option<&Json>, at: DateTime<Utc>)
-    -> Result<()>;
+    /// Replaces the receiver state of a dedup key, or deletes it if `receiver_state` is `None`.
+    async fn set_receiver_state(
+        &self,
+        receiver: &str,
+        key: &str,
+        receiver_state: Option<&Json>,
+        at: DateTime<Utc>,
+    ) -> Result<()>;
 }
 
 /// Exit code of a check-in that reports a failure without an exit code.
@@ -499,7 +504,7 @@ pub struct WorkingSet {
     /// Queued notifications in the order of queuing, each with its [`Uncertainty`].
     pub queued: Vec<(Notification, Uncertainty)>,
     /// Receiver states: receiver, dedup key, value and time of the last change.
-    pub memos: Vec<(String, String, Json, DateTime<Utc>)>,
+    pub receiver_states: Vec<(String, String, Json, DateTime<Utc>)>,
     /// Latest check-ins by name of the heartbeat.
     pub check_ins: Vec<(String, CheckInState)>,
     /// Number of the last outcome that the destination of each sink has.

@@ -690,7 +690,7 @@ impl Outbox for Sqlite {
         Ok(readable(&rows, "a notification", state))
     }
 
-    async fn memo(&self, receiver: &str, key: &str) -> Result<Option<Json>> {
+    async fn receiver_state(&self, receiver: &str, key: &str) -> Result<Option<Json>> {
         let row = sqlx::query("SELECT body FROM receiver_states WHERE receiver = ? AND key = ?")
             .bind(receiver.to_owned())
             .bind(key.to_owned())
@@ -699,7 +699,7 @@ impl Outbox for Sqlite {
         row.as_ref().map(|row| body(row, 0)).transpose()
     }
 
-    async fn memos(&self, receiver: &str) -> Result<Vec<(String, Json)>> {
+    async fn receiver_states(&self, receiver: &str) -> Result<Vec<(String, Json)>> {
         let rows = sqlx::query("SELECT key, body FROM receiver_states WHERE receiver = ? ORDER BY key")
             .bind(receiver.to_owned())
             .fetch_all(&self.readers)
@@ -711,12 +711,16 @@ impl Outbox for Sqlite {
         &self,
         receiver: &str,
         key: &str,
-        memo: Option<&Json>,
+        receiver_state: Option<&Json>,
         at: DateTime<Utc>,
     ) -> Result<()> {
-        let change =
-            ReceiverStateChange { receiver: receiver.to_owned(), key: key.to_owned(), memo: memo.cloned(), at };
-        self.commit(&Batch { memos: vec![change], ..Batch::default() }).await
+        let change = ReceiverStateChange {
+            receiver: receiver.to_owned(),
+            key: key.to_owned(),
+            receiver_state: receiver_state.cloned(),
+            at,
+        };
+        self.commit(&Batch { receiver_states: vec![change], ..Batch::default() }).await
     }
 }
 
@@ -845,14 +849,21 @@ impl Database for Sqlite {
         });
         let rows =
             sqlx::query("SELECT receiver, key, body, kept_at FROM receiver_states").fetch_all(&self.readers).await?;
-        let memos = readable(&rows, "the state of a receiver", |row| {
+        let receiver_states = readable(&rows, "the state of a receiver", |row| {
             Ok((row.try_get(0)?, row.try_get(1)?, body(row, 2)?, time(row.try_get(3)?)))
         });
         let rows =
             sqlx::query("SELECT name, started_at, ended_at, code FROM check_ins").fetch_all(&self.readers).await?;
         let check_ins = readable(&rows, "a check-in", |row| Ok((row.try_get(0)?, check_in(row, 1)?)));
         let (positions, last_seq) = (self.positions().await?, self.last_seq().await?);
-        Ok(WorkingSet { identity: Identity { id, unqualified }, queued, memos, check_ins, positions, last_seq })
+        Ok(WorkingSet {
+            identity: Identity { id, unqualified },
+            queued,
+            receiver_states,
+            check_ins,
+            positions,
+            last_seq,
+        })
     }
 
     async fn check(&self) -> Result<()> {

@@ -460,14 +460,20 @@ impl Outbox for Dying {
     async fn notifications(&self, incident: &str) -> Kept<Vec<NotificationRecord>> {
         self.store.notifications(incident).await
     }
-    async fn memo(&self, receiver: &str, key: &str) -> Kept<Option<Value>> {
-        self.store.memo(receiver, key).await
+    async fn receiver_state(&self, receiver: &str, key: &str) -> Kept<Option<Value>> {
+        self.store.receiver_state(receiver, key).await
     }
-    async fn memos(&self, receiver: &str) -> Kept<Vec<(String, Value)>> {
-        self.store.memos(receiver).await
+    async fn receiver_states(&self, receiver: &str) -> Kept<Vec<(String, Value)>> {
+        self.store.receiver_states(receiver).await
     }
-    async fn set_receiver_state(&self, receiver: &str, key: &str, memo: Option<&Value>, at: DateTime<Utc>) -> Kept<()> {
-        let done = self.store.set_receiver_state(receiver, key, memo, at).await;
+    async fn set_receiver_state(
+        &self,
+        receiver: &str,
+        key: &str,
+        receiver_state: Option<&Value>,
+        at: DateTime<Utc>,
+    ) -> Kept<()> {
+        let done = self.store.set_receiver_state(receiver, key, receiver_state, at).await;
         self.wrote();
         done
     }

@@ -10,7 +10,9 @@ use wachta::app::lookup::Environment;
 use wachta::incident::{Event, Incident, Notification, Subject};
 use wachta::names::Reason;
 use wachta::notify::credential::Credential;
-use wachta::notify::{Alertmanager as Api, Courier, Email, Links, MailTls, Metrics, Receiver, ReceiverKind, Tools};
+use wachta::notify::{
+    Alertmanager as Api, DeliveryService, Email, Links, MailTls, Metrics, Receiver, ReceiverKind, Tools,
+};
 use wachta::outcome::{EvidenceKind, RunId, Verdict};
 use wachta::scenario::{Engine, Severity, load};
 use wachta::secret::Masked;
@@ -65,7 +67,7 @@ struct Agent {
     store: Sqlite,
     stop: CancellationToken,
     tasks: Tasks,
-    courier: Courier,
+    delivery_service: DeliveryService,
 }
 
 impl Agent {
@@ -81,15 +83,15 @@ impl Agent {
             zabbix: wachta::app::zabbix_api(),
         };
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
-        let mut courier = Courier::new(Arc::new(store.clone()), metrics, tools, &tasks, &stop);
+        let mut delivery_service = DeliveryService::new(Arc::new(store.clone()), metrics, tools, &tasks, &stop);
         let links = Links::new(Some("https://wachta.example.com".parse().unwrap()));
-        courier.serve(&[Receiver { name: "them".into(), kind, ..Receiver::default() }], &links).await;
-        Self { store: store.clone(), stop, tasks, courier }
+        delivery_service.serve(&[Receiver { name: "them".into(), kind, ..Receiver::default() }], &links).await;
+        Self { store: store.clone(), stop, tasks, delivery_service }
     }
 
     async fn tell(&self, notifications: Vec<Notification>) {
         self.store.commit(&Batch { notifications, ..Batch::default() }).await.unwrap();
-        (self.courier.waker())();
+        (self.delivery_service.waker())();
         until("all is told", SOON, async || self.store.receivers_with_queued().await.unwrap().is_empty().then_some(()))
             .await;
     }

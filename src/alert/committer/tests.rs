@@ -156,20 +156,20 @@ impl Outbox for Flaky {
     async fn notifications(&self, incident: &str) -> Result<Vec<NotificationRecord>> {
         self.inner.notifications(incident).await
     }
-    async fn memo(&self, receiver: &str, key: &str) -> Result<Option<Json>> {
-        self.inner.memo(receiver, key).await
+    async fn receiver_state(&self, receiver: &str, key: &str) -> Result<Option<Json>> {
+        self.inner.receiver_state(receiver, key).await
     }
-    async fn memos(&self, receiver: &str) -> Result<Vec<(String, Json)>> {
-        self.inner.memos(receiver).await
+    async fn receiver_states(&self, receiver: &str) -> Result<Vec<(String, Json)>> {
+        self.inner.receiver_states(receiver).await
     }
     async fn set_receiver_state(
         &self,
         receiver: &str,
         key: &str,
-        memo: Option<&Json>,
+        receiver_state: Option<&Json>,
         at: DateTime<Utc>,
     ) -> Result<()> {
-        self.inner.set_receiver_state(receiver, key, memo, at).await
+        self.inner.set_receiver_state(receiver, key, receiver_state, at).await
     }
 }
 

@@ -8,7 +8,7 @@ use chrono_tz::Tz;
 use super::receivers;
 use crate::incident::{FORMS, Matcher, Matchers};
 use crate::notify::during::{WEEKDAYS, every_day, first_instant, time_of_day, weekday};
-use crate::notify::{Alive, Begins, Causes, During, Escalation, Window};
+use crate::notify::{Begins, Causes, During, Escalation, OutboundHeartbeat, Window};
 use crate::scenario::Severity;
 use crate::scenario::keys::{Key, Shape};
 use crate::scenario::load::timezone;
@@ -187,7 +187,7 @@ pub(super) const ALIVE: &[Key] = &[
 const ALIVE_EVERY: [Duration; 2] = [Duration::from_secs(10), Duration::from_hours(24)];
 
 /// Parses `dead_mans_switch`.
-pub(super) fn alive(r: &mut Reader, node: &Node) -> Option<Alive> {
+pub(super) fn alive(r: &mut Reader, node: &Node) -> Option<OutboundHeartbeat> {
     let fields = r.fields(node, "`dead_mans_switch`", &[ALIVE])?;
     let Some(url) = fields.get("url") else {
         r.fail_with(fields.span, "`dead_mans_switch` needs `url:`", "the URL of a heartbeat service");
@@ -201,7 +201,7 @@ pub(super) fn alive(r: &mut Reader, node: &Node) -> Option<Alive> {
             r.fail(node.span, "`every` must be from 10s to 24h");
         }
     }
-    Some(Alive { url: url?, every })
+    Some(OutboundHeartbeat { url: url?, every })
 }
 
 /// Maximum length of a maintenance window; for a longer time, the scenario should be removed or paused.

@@ -142,7 +142,7 @@ async fn mail_goes_over_encryption_with_a_login_and_as_one_thread() {
             lines.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")).map(ToOwned::to_owned))
         };
         let tried = try_once(&receiver, &notification(1), None).await;
-        assert_eq!((shown(&tried).as_str(), tried.said.as_str()), ("sent", "250 2.0.0 queued as 4711"), "{tls:?}");
+        assert_eq!((shown(&tried).as_str(), tried.response.as_str()), ("sent", "250 2.0.0 queued as 4711"), "{tls:?}");
         let opened = server.all_heard();
         assert!(opened.contains("AUTH PLAIN AHdhY2h0YQBoaWRkZW4tcGFzc3dvcmQ="), "{opened}");
         assert!(

@@ -8,14 +8,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::server::{Answer, Request, serve};
 use super::*;
-use crate::notify::delivering::{Delivering, Progress};
-use crate::notify::pace::Pace;
+use crate::notify::delivery_task::{DeliveryTask, Progress};
+use crate::notify::retry::RetryScheduler;
 use crate::store::{Batch, Outbox as _, Runs as _, Sqlite};
 
 /// Two receivers, the second of which is the fallback of the first.
 struct Bench {
     store: Sqlite,
-    receivers: Vec<Delivering>,
+    receivers: Vec<DeliveryTask>,
     /// Response of each receiver, by its name.
     answers: Arc<Mutex<BTreeMap<String, u16>>>,
     taken: Arc<Mutex<Vec<String>>>,
@@ -51,7 +51,7 @@ impl Bench {
                 fallback: fallback.map(ToOwned::to_owned),
                 ..Receiver::default()
             };
-            Delivering {
+            DeliveryTask {
                 notifier: notifier(&receiver, &Links::default(), &tools()),
                 receiver,
                 store: Arc::new(store.clone()),
@@ -92,7 +92,7 @@ impl Bench {
                 ["deliver"] => {
                     for receiver in &self.receivers {
                         // A first attempt, without the delays after earlier ones.
-                        receiver.deliver(&mut Pace::new(1, Duration::ZERO), &mut Progress::new()).await;
+                        receiver.deliver(&mut RetryScheduler::new(1, Duration::ZERO), &mut Progress::new()).await;
                     }
                 }
                 ["hand-over"] => self.receivers[0].hand_over("mail", Utc::now()).await,
@@ -168,7 +168,7 @@ async fn the_end_goes_to_who_got_the_beginning() {
         assert_eq!(bench.taken.lock().unwrap().join(", "), expected, "{script}");
         // After the resolution, only the marks of passed notifications are left.
         for receiver in ["pager", "mail"] {
-            let notes = bench.store.memos(receiver).await.unwrap();
+            let notes = bench.store.receiver_states(receiver).await.unwrap();
             assert!(notes.iter().all(|(key, _)| key.starts_with("fallback/")), "{script}: {notes:?}");
         }
     }
@@ -181,8 +181,8 @@ async fn what_was_queued_for_a_receiver_that_is_gone_has_no_end() {
     let tasks = crate::tasks::Tasks::unregistered(CancellationToken::new());
     let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
     let stop = CancellationToken::new();
-    let mut courier = Courier::new(Arc::new(bench.store.clone()), metrics, tools(), &tasks, &stop);
-    courier.serve(&[], &Links::default()).await;
+    let mut delivery_service = DeliveryService::new(Arc::new(bench.store.clone()), metrics, tools(), &tasks, &stop);
+    delivery_service.serve(&[], &Links::default()).await;
     stop.cancel();
     // The receiver is configured again.
     bench.play("resolved 1, deliver, opened 2, deliver").await;

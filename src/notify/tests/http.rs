@@ -116,7 +116,7 @@ async fn what_bad_answers_mean() {
             let (shown, expected) = (shown(&tried), expected(at));
             assert!(shown.starts_with(&expected), "{at} {path} {answer:?}: {shown}, not {expected}");
             // Alertmanager has no secret that its response could repeat.
-            assert!(at == 2 || !shown.contains(TOKEN) && !tried.said.contains(TOKEN), "{shown}");
+            assert!(at == 2 || !shown.contains(TOKEN) && !tried.response.contains(TOKEN), "{shown}");
             // There is no second request, and no redirect is followed.
             requests.recv().await.unwrap();
             assert!(requests.try_recv().is_err());
@@ -126,13 +126,13 @@ async fn what_bad_answers_mean() {
         json!({"ok": false, "error": "invalid", "seen": TOKEN, "description": format!("at /bot{TOKEN}/")}).to_string()
     };
     for status in [400, 413, 422] {
-        let said = format!("failed: the receiver returned status {status}");
-        check(Answer::Full(status, "", echo()), &|_| said.clone()).await;
+        let response = format!("failed: the receiver returned status {status}");
+        check(Answer::Full(status, "", echo()), &|_| response.clone()).await;
     }
     // A wrong credential or address, which can be corrected.
     for status in [401, 403, 404, 407, 410] {
-        let said = format!("refused all: the receiver returned status {status}");
-        check(Answer::Full(status, "", echo()), &|_| said.clone()).await;
+        let response = format!("refused all: the receiver returned status {status}");
+        check(Answer::Full(status, "", echo()), &|_| response.clone()).await;
     }
     let moved = Answer::Full(302, "location: http://127.0.0.1:1/\r\n", String::new());
     check(moved, &|_| "refused all: the receiver returned status 302".into()).await;
@@ -233,8 +233,8 @@ async fn a_credential_that_is_not_there_is_waited_for() {
     }
 }
 
-fn wording() -> message::Wording {
-    message::Wording::new(&template::Templates::default(), &links())
+fn wording() -> message::MessageRenderer {
+    message::MessageRenderer::new(&template::Templates::default(), &links())
 }
 
 #[test]
@@ -337,8 +337,8 @@ fn limits_are_kept_and_no_markup_is_cut() {
     assert!(body["message"].as_str().unwrap().len() <= 4096 && body["title"].as_str().unwrap().len() <= 250);
     assert_eq!(body["actions"].as_array().unwrap().len(), 3);
 
-    let memo = alertmanager::memo(&notification, &message, &wording(), None, at(0));
-    let size = memo.to_string().len();
+    let receiver_state = alertmanager::receiver_state(&notification, &message, &wording(), None, at(0));
+    let size = receiver_state.to_string().len();
     assert!(size < 100_000, "{size}");
 }
 
@@ -355,7 +355,7 @@ async fn what_becomes_louder_pages_again() {
     let quiet = Notification { incident: Incident { severity: Severity::Warning, ..incident(7) }, ..notification(7) };
     let louder = Notification { event: Event::Updated, ..notification(7) };
     let quieter = Notification { event: Event::Updated, ..quiet.clone() };
-    let mut memo = None;
+    let mut receiver_state = None;
     for (notification, expected) in [
         (&quiet, &["trigger shop-checkout:7"][..]),
         (&quieter, &["trigger shop-checkout:7"]),
@@ -364,13 +364,13 @@ async fn what_becomes_louder_pages_again() {
         (&quieter, &["trigger shop-checkout:7 critical"]),
         (&resolved(7), &["resolve shop-checkout:7 critical"]),
     ] {
-        let tried = try_once(&pager, notification, memo.as_ref()).await;
+        let tried = try_once(&pager, notification, receiver_state.as_ref()).await;
         assert_eq!(shown(&tried), "sent");
-        memo = tried.memo.or(memo);
+        receiver_state = tried.receiver_state.or(receiver_state);
         for expected in expected {
             let event = requests.recv().await.unwrap().json();
             let told = ["event_action", "dedup_key"].map(|name| event[name].as_str().unwrap().to_owned());
-            assert_eq!(told.join(" "), *expected, "{memo:?}");
+            assert_eq!(told.join(" "), *expected, "{receiver_state:?}");
         }
         assert!(requests.try_recv().is_err());
     }
@@ -383,14 +383,14 @@ async fn what_becomes_louder_pages_again() {
     let pager = receiver(kinds(address).swap_remove(3).1);
     let known = json!({"key": "shop-checkout:7", "severity": "warning"});
     let tried = try_once(&pager, &louder, Some(&known)).await;
-    assert!(shown(&tried).starts_with("refused") && tried.memo.is_none(), "{}", shown(&tried));
+    assert!(shown(&tried).starts_with("refused") && tried.receiver_state.is_none(), "{}", shown(&tried));
     assert_eq!(requests.recv().await.unwrap().json()["dedup_key"], "shop-checkout:7 critical");
 
     // Slack: an update in place is easily overlooked.
     let (address, mut requests) = serve(|_| Answer::ok(&json!({"ok": true, "channel": "C1", "ts": "17.5"}))).await;
     let slack = receiver(kinds(address).swap_remove(4).1);
-    let memo = try_once(&slack, &quiet, None).await.memo;
-    let after = try_once(&slack, &louder, memo.as_ref()).await.memo;
+    let receiver_state = try_once(&slack, &quiet, None).await.receiver_state;
+    let after = try_once(&slack, &louder, receiver_state.as_ref()).await.receiver_state;
     let _ = try_once(&slack, &louder, after.as_ref()).await;
     let mut paths = Vec::new();
     while let Ok(request) = requests.try_recv() {
@@ -422,16 +422,19 @@ async fn slack_updates_in_place_and_shows_the_screenshot() {
     .await;
     place.set(address).unwrap();
     let receiver = receiver(kinds(address).swap_remove(4).1);
-    let slack = notifier(&receiver, &links(), &Tools { evidence, ..tools() });
+    let slack = notifier(&receiver, &links(), &NotifierServices { evidence, ..tools() });
     let mut opened = notification(1);
     opened.incident.screenshot = Some(kept.path.clone());
 
     let tried = slack.notify(&opened, None).await;
-    let memo = tried.memo.clone().unwrap();
-    assert_eq!((shown(&tried).as_str(), &memo["channel"], &memo["ts"]), ("sent", &json!("C1"), &json!("17.5")));
+    let receiver_state = tried.receiver_state.clone().unwrap();
+    assert_eq!(
+        (shown(&tried).as_str(), &receiver_state["channel"], &receiver_state["ts"]),
+        ("sent", &json!("C1"), &json!("17.5"))
+    );
     assert_eq!(requests.recv().await.unwrap().json()["channel"], "#shop");
 
-    slack.embellish(&opened, Some(&memo)).await;
+    slack.after_delivery(&opened, Some(&receiver_state)).await;
     let asked = requests.recv().await.unwrap();
     assert_eq!(String::from_utf8(asked.bytes).unwrap(), "filename=screenshot.png&length=9");
     let uploaded = requests.recv().await.unwrap();
@@ -447,21 +450,21 @@ async fn slack_updates_in_place_and_shows_the_screenshot() {
 
     // A reminder updates the message, and is posted as well.
     let reminder = Notification { event: Event::Reminder, ..opened.clone() };
-    let tried = slack.notify(&reminder, Some(&memo)).await;
-    assert_eq!((shown(&tried).as_str(), tried.memo), ("sent", None));
+    let tried = slack.notify(&reminder, Some(&receiver_state)).await;
+    assert_eq!((shown(&tried).as_str(), tried.receiver_state), ("sent", None));
     assert_eq!(requests.recv().await.unwrap().path, "/api/chat.update");
-    let said = requests.recv().await.unwrap().json();
-    assert_eq!((&said["thread_ts"], &said["reply_broadcast"]), (&json!("17.5"), &json!(true)));
+    let response = requests.recv().await.unwrap().json();
+    assert_eq!((&response["thread_ts"], &response["reply_broadcast"]), (&json!("17.5"), &json!(true)));
 
-    let tried = slack.notify(&resolved(1), Some(&memo)).await;
+    let tried = slack.notify(&resolved(1), Some(&receiver_state)).await;
     assert_eq!(shown(&tried), "sent");
     let update = requests.recv().await.unwrap();
     assert_eq!((update.path.as_str(), &update.json()["channel"]), ("/api/chat.update", &json!("C1")));
-    slack.embellish(&resolved(1), Some(&memo)).await;
+    slack.after_delivery(&resolved(1), Some(&receiver_state)).await;
 
     // The message was deleted: a new one is posted.
     let tried = slack.notify(&resolved(1), Some(&json!({"channel": "C1", "ts": "gone"}))).await;
-    assert_eq!((shown(&tried).as_str(), &tried.memo.unwrap()["ts"]), ("sent", &json!("17.5")));
+    assert_eq!((shown(&tried).as_str(), &tried.receiver_state.unwrap()["ts"]), ("sent", &json!("17.5")));
     assert_eq!(requests.recv().await.unwrap().path, "/api/chat.update");
     assert_eq!(requests.recv().await.unwrap().path, "/api/chat.postMessage");
     assert!(requests.try_recv().is_err());
@@ -473,14 +476,14 @@ async fn telegram_answers_its_first_message() {
     let (address, mut requests) = serve(|_| Answer::ok(&json!({"ok": true, "result": {"message_id": 42}}))).await;
     let receiver = receiver(kinds(address).swap_remove(7).1);
     let tried = try_once(&receiver, &notification(1), None).await;
-    assert_eq!(tried.memo, Some(json!({"message_id": 42})));
+    assert_eq!(tried.receiver_state, Some(json!({"message_id": 42})));
     let first = requests.recv().await.unwrap().json();
     assert_eq!(
         (&first["chat_id"], &first["message_thread_id"], &first["reply_parameters"]),
         (&json!("-100"), &json!(7), &Json::Null)
     );
     let tried = try_once(&receiver, &resolved(1), Some(&json!({"message_id": 42}))).await;
-    assert_eq!(tried.memo, None);
+    assert_eq!(tried.receiver_state, None);
     let second = requests.recv().await.unwrap().json();
     assert_eq!(second["reply_parameters"]["message_id"], 42);
     assert_eq!((&first["disable_notification"], &second["disable_notification"]), (&json!(false), &json!(true)));
@@ -506,18 +509,23 @@ async fn alertmanager_is_told_at_every_peer_and_again() {
     assert!(ahead <= chrono::TimeDelta::seconds(360) && ahead > chrono::TimeDelta::seconds(300), "{ahead}");
 
     // Resent from the receiver state alone, with an end in the future.
-    let memo = tried.memo.unwrap();
-    let memos = [("shop-checkout:1".to_owned(), memo.clone())];
-    assert_eq!(peers.resend(&memos, at(1000)).await, Vec::<String>::new());
+    let receiver_state = tried.receiver_state.unwrap();
+    let receiver_states = [("shop-checkout:1".to_owned(), receiver_state.clone())];
+    assert_eq!(peers.resend(&receiver_states, at(1000)).await, Vec::<String>::new());
     let again = at_up.recv().await.unwrap().json();
     assert_eq!((&again[0]["labels"], time(&again[0], "endsAt")), (&labels, at(1360)));
 
     // A raised severity changes a label, so that the former alert ends.
     let mut louder = notification(1);
     louder.incident.severity = Severity::Info;
-    let before = alertmanager::memo(&louder, &wording().message(&louder), &wording(), None, at(0));
-    let after =
-        alertmanager::memo(&notification(1), &wording().message(&notification(1)), &wording(), Some(&before), at(990));
+    let before = alertmanager::receiver_state(&louder, &wording().message(&louder), &wording(), None, at(0));
+    let after = alertmanager::receiver_state(
+        &notification(1),
+        &wording().message(&notification(1)),
+        &wording(),
+        Some(&before),
+        at(990),
+    );
     let alerts = alertmanager::of_memo(&after, at(1000), Duration::from_mins(1));
     let ends: Vec<_> =
         alerts.iter().map(|alert| (alert["labels"]["severity"].as_str().unwrap(), time(alert, "endsAt"))).collect();
@@ -525,14 +533,14 @@ async fn alertmanager_is_told_at_every_peer_and_again() {
     assert_eq!(alertmanager::of_memo(&after, at(990 + 301), Duration::from_mins(1)).len(), 1);
 
     // The resolution, resent for five minutes.
-    let tried = peers.notify(&resolved(1), Some(&memo)).await;
-    let memo = tried.memo.unwrap();
+    let tried = peers.notify(&resolved(1), Some(&receiver_state)).await;
+    let receiver_state = tried.receiver_state.unwrap();
     at_up.recv().await.unwrap();
-    let memos = [("shop-checkout:1".to_owned(), memo)];
-    assert_eq!(peers.resend(&memos, at(60 + 299)).await, Vec::<String>::new());
+    let receiver_states = [("shop-checkout:1".to_owned(), receiver_state)];
+    assert_eq!(peers.resend(&receiver_states, at(60 + 299)).await, Vec::<String>::new());
     let told = at_up.recv().await.unwrap().json();
     assert_eq!(time(&told[0], "endsAt"), at(60));
-    assert_eq!(peers.resend(&memos, at(60 + 301)).await, ["shop-checkout:1"]);
+    assert_eq!(peers.resend(&receiver_states, at(60 + 301)).await, ["shop-checkout:1"]);
     assert!(at_up.try_recv().is_err());
 }
 
@@ -544,5 +552,5 @@ async fn alertmanager_took_what_was_right_of_a_bad_request() {
     let config = Alertmanager { urls, resend: Duration::from_mins(1) };
     let tried = try_once(&receiver(ReceiverKind::Alertmanager(config)), &notification(1), None).await;
     assert_eq!(shown(&tried), "failed: the receiver returned status 400 Bad Request: \"invalid label set\"");
-    assert_eq!(tried.memo, None);
+    assert_eq!(tried.receiver_state, None);
 }

@@ -1,6 +1,6 @@
 //! Receivers with servers on loopback that implement their protocols.
 
-mod courier;
+mod delivery_service;
 mod email;
 mod ends;
 mod http;
@@ -113,13 +113,13 @@ fn resolve() -> Resolve {
     })
 }
 
-fn tools() -> Tools {
+fn tools() -> NotifierServices {
     let evidence = EvidenceFolder::new(std::env::temp_dir().join("wachta-no-evidence"));
     // The client installs the TLS provider.
     let client = client();
     let tls = rustls::ClientConfig::builder().with_root_certificates(rustls::RootCertStore::empty());
     let zabbix: ZabbixConnect = Arc::new(|_| Box::pin(std::future::ready(Err("there is no Zabbix here".into()))));
-    Tools { client, evidence, resolve: resolve(), tls: Arc::new(tls.with_no_client_auth()), zabbix }
+    NotifierServices { client, evidence, resolve: resolve(), tls: Arc::new(tls.with_no_client_auth()), zabbix }
 }
 
 fn receiver(kind: ReceiverKind) -> Receiver {
@@ -136,13 +136,13 @@ fn webhook(address: SocketAddr) -> Receiver {
 }
 
 /// Makes one attempt.
-async fn try_once(receiver: &Receiver, notification: &Notification, memo: Option<&Json>) -> Tried {
-    notifier(receiver, &links(), &tools()).notify(notification, memo).await.masked(&masker(receiver).await)
+async fn try_once(receiver: &Receiver, notification: &Notification, receiver_state: Option<&Json>) -> DeliveryResult {
+    notifier(receiver, &links(), &tools()).notify(notification, receiver_state).await.masked(&masker(receiver).await)
 }
 
 /// Formats the result of an attempt as a word and a problem.
-fn shown(tried: &Tried) -> String {
-    let all = if tried.holds_all { " all" } else { "" };
+fn shown(tried: &DeliveryResult) -> String {
+    let all = if tried.blocks_receiver { " all" } else { "" };
     let wait = tried.wait.map(|wait| format!(" {}s", wait.as_secs())).unwrap_or_default();
     match &tried.delivery {
         DeliveryStatus::Delivered => "sent".to_owned(),
@@ -182,8 +182,8 @@ fn links_lead_to_the_agent() {
 #[tokio::test]
 async fn a_trial_says_that_it_is_one_and_ends() {
     let (address, mut requests) = server::script([server::Answer::Status(200), server::Answer::Status(403)]).await;
-    let trials = trial(&webhook(address), &links(), &tools(), "waw-1", Utc::now()).await;
-    let told: Vec<_> = trials.iter().map(|trial| (trial.event, trial.said.as_str())).collect();
+    let trials = send_test(&webhook(address), &links(), &tools(), "waw-1", Utc::now()).await;
+    let told: Vec<_> = trials.iter().map(|trial| (trial.event, trial.response.as_str())).collect();
     assert_eq!(
         told,
         [
@@ -198,6 +198,6 @@ async fn a_trial_says_that_it_is_one_and_ends() {
     assert_eq!(first["dedup_key"], second["dedup_key"]);
     // If the opening is rejected, no resolution is sent.
     let (address, _requests) = server::script([server::Answer::Status(404)]).await;
-    let trials = trial(&webhook(address), &links(), &tools(), "waw-1", Utc::now()).await;
+    let trials = send_test(&webhook(address), &links(), &tools(), "waw-1", Utc::now()).await;
     assert_eq!(trials.len(), 1);
 }

@@ -219,7 +219,7 @@ async fn an_action_of_a_person_is_handed_over_once() {
         bench.account.asked.lock().unwrap().clear();
         assert_eq!(bench.round().await.unwrap(), &[] as &[&str]);
         assert!(bench.account.asked.lock().unwrap().is_empty(), "{at}");
-        let stored = bench.store.memos("tickets").await.unwrap();
+        let stored = bench.store.receiver_states("tickets").await.unwrap();
         assert!(stored.iter().all(|(key, _)| !key.starts_with(FEEDBACK)), "{stored:?}");
     }
 }
@@ -358,9 +358,9 @@ async fn acknowledgements_go_both_ways_and_never_back() {
     let mut bench = Bench::new().await;
     let (tasks, stop) = (Tasks::unregistered(CancellationToken::new()), CancellationToken::new());
     let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
-    let courier = Courier::new(Arc::new(bench.store.clone()), metrics, tools(), &tasks, &stop);
-    let mut courier = courier.with_feedback(bench.channel.sender.clone());
-    let wake = courier.waker();
+    let delivery_service = DeliveryService::new(Arc::new(bench.store.clone()), metrics, tools(), &tasks, &stop);
+    let mut delivery_service = delivery_service.with_feedback(bench.channel.sender.clone());
+    let wake = delivery_service.waker();
     let pagerduty = PagerDuty {
         routing_key: Credential::text("hidden-routing-key"),
         url: url(bench.address, "/v2/enqueue"),
@@ -373,7 +373,7 @@ async fn acknowledgements_go_both_ways_and_never_back() {
         .commit(&Batch { notifications: vec![notification(1), notification(2)], ..Batch::default() })
         .await
         .unwrap();
-    courier.serve(&[receiver(ReceiverKind::PagerDuty(pagerduty))], &Links::default()).await;
+    delivery_service.serve(&[receiver(ReceiverKind::PagerDuty(pagerduty))], &Links::default()).await;
 
     let feedback = bench.feedback.recv().await.unwrap();
     assert_eq!((feedback.key.as_str(), &feedback.action), ("shop-checkout:1", &OperatorAction::Acknowledge));

@@ -62,8 +62,9 @@ async fn a_press_acknowledges_and_a_new_connection_follows_when_slack_asks_for_i
     let (tasks, stop) = (Tasks::unregistered(CancellationToken::new()), CancellationToken::new());
     let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
     let store = Sqlite::open("sqlite::memory:").await.unwrap();
-    let mut courier = Courier::new(Arc::new(store), metrics, tools(), &tasks, &stop).with_feedback(sender);
-    courier.serve(&[receiver(kind)], &Links::default()).await;
+    let mut delivery_service =
+        DeliveryService::new(Arc::new(store), metrics, tools(), &tasks, &stop).with_feedback(sender);
+    delivery_service.serve(&[receiver(kind)], &Links::default()).await;
 
     let accept = async || {
         let (stream, _) = sockets.accept().await.unwrap();

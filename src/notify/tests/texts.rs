@@ -117,7 +117,7 @@ fn notifications() -> Vec<(&'static str, Notification)> {
 
 #[test]
 fn every_receiver_says_what_a_person_on_call_asks() {
-    let wording = message::Wording::new(&Templates::default(), &Links::default());
+    let wording = message::MessageRenderer::new(&Templates::default(), &Links::default());
     let mut shown = String::new();
     for (name, notification) in notifications() {
         let message = wording.marked(&notification, 500);

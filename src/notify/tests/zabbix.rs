@@ -105,14 +105,17 @@ impl Bench {
 
     /// Delivers a notification like the delivery service. Returns the writes to problems.
     async fn deliver(&self, notification: &Notification) -> Vec<String> {
-        let mut memo = self.store.memo("tickets", &notification.key).await.unwrap();
-        let note = self.store.memo("tickets", &format!("{FEEDBACK}{}", notification.key)).await.unwrap();
-        if let (Some(memo), Some(note)) = (&mut memo, note) {
-            memo[AT_RECEIVER] = note;
+        let mut receiver_state = self.store.receiver_state("tickets", &notification.key).await.unwrap();
+        let note = self.store.receiver_state("tickets", &format!("{FEEDBACK}{}", notification.key)).await.unwrap();
+        if let (Some(receiver_state), Some(note)) = (&mut receiver_state, note) {
+            receiver_state[AT_RECEIVER] = note;
         }
-        let tried = self.receiver.notify(notification, memo.as_ref()).await;
+        let tried = self.receiver.notify(notification, receiver_state.as_ref()).await;
         assert_eq!(tried.delivery, Delivery::Sent);
-        self.store.set_receiver_state("tickets", &notification.key, tried.memo.as_ref(), Utc::now()).await.unwrap();
+        self.store
+            .set_receiver_state("tickets", &notification.key, tried.receiver_state.as_ref(), Utc::now())
+            .await
+            .unwrap();
         self.account.take_written()
     }
 

@@ -34,7 +34,7 @@ pub(super) struct Backlog {
     pub(super) decisions: VecDeque<Decision>,
     pub(super) notifications: VecDeque<Notification>,
     pub(super) attempts: VecDeque<(String, AttemptChange, DateTime<Utc>)>,
-    memos: BTreeMap<(String, String), ReceiverStateChange>,
+    receiver_states: BTreeMap<(String, String), ReceiverStateChange>,
     /// Check-ins by name, and whether the check-in is the end of a job.
     check_ins: BTreeMap<(String, bool), (CheckIn, DateTime<Utc>)>,
     positions: BTreeMap<String, Option<u64>>,
@@ -54,7 +54,7 @@ impl Backlog {
             && self.decisions.is_empty()
             && self.notifications.is_empty()
             && self.attempts.is_empty()
-            && self.memos.is_empty()
+            && self.receiver_states.is_empty()
             && self.check_ins.is_empty()
             && self.positions.is_empty()
             && self.identity.is_none()
@@ -77,7 +77,12 @@ impl Backlog {
         self.decisions.extend(batch.decisions);
         self.notifications.extend(batch.notifications);
         self.attempts.extend(batch.attempts);
-        self.memos.extend(batch.memos.into_iter().map(|memo| ((memo.receiver.clone(), memo.key.clone()), memo)));
+        self.receiver_states.extend(
+            batch
+                .receiver_states
+                .into_iter()
+                .map(|receiver_state| ((receiver_state.receiver.clone(), receiver_state.key.clone()), receiver_state)),
+        );
         for (name, beat, at) in batch.check_ins {
             self.check_ins.insert((name, matches!(beat, CheckIn::CheckInEnd(_))), (beat, at));
         }
@@ -111,8 +116,10 @@ impl Backlog {
         prepend(&mut self.decisions, batch.decisions);
         prepend(&mut self.notifications, batch.notifications);
         prepend(&mut self.attempts, batch.attempts);
-        for memo in batch.memos {
-            self.memos.entry((memo.receiver.clone(), memo.key.clone())).or_insert(memo);
+        for receiver_state in batch.receiver_states {
+            self.receiver_states
+                .entry((receiver_state.receiver.clone(), receiver_state.key.clone()))
+                .or_insert(receiver_state);
         }
         for (name, beat, at) in batch.check_ins {
             self.check_ins.entry((name, matches!(beat, CheckIn::CheckInEnd(_)))).or_insert((beat, at));
@@ -161,7 +168,7 @@ impl Backlog {
             decisions: self.decisions.drain(..rows.min(self.decisions.len())).collect(),
             notifications: std::mem::take(&mut self.notifications).into(),
             attempts: std::mem::take(&mut self.attempts).into(),
-            memos: std::mem::take(&mut self.memos).into_values().collect(),
+            receiver_states: std::mem::take(&mut self.receiver_states).into_values().collect(),
             check_ins: std::mem::take(&mut self.check_ins)
                 .into_iter()
                 .map(|((name, _), (beat, at))| (name, beat, at))
@@ -196,7 +203,7 @@ pub(super) fn halve(batch: &Batch) -> Option<(Batch, Batch)> {
             left -= at;
         )*};
     }
-    share!(intents withdrawn alert_states alerting_entries incidents changes notifications attempts memos check_ins decisions outcomes);
+    share!(intents withdrawn alert_states alerting_entries incidents changes notifications attempts receiver_states check_ins decisions outcomes);
     let _ = left;
     // The database never rejects a position.
     first.positions.clone_from(&batch.positions);
@@ -216,7 +223,7 @@ pub(super) fn rows(batch: &Batch) -> usize {
         + batch.decisions.len()
         + batch.notifications.len()
         + batch.attempts.len()
-        + batch.memos.len()
+        + batch.receiver_states.len()
         + batch.check_ins.len()
         + usize::from(batch.identity.is_some())
 }
@@ -243,8 +250,8 @@ pub(super) fn name(batch: &Batch) -> String {
         format!("the notification {}", notification.id)
     } else if let Some((notification, ..)) = batch.attempts.first() {
         format!("an attempt to deliver {notification}")
-    } else if let Some(memo) = batch.memos.first() {
-        format!("the state of receiver `{}` for {}", memo.receiver, memo.key)
+    } else if let Some(receiver_state) = batch.receiver_states.first() {
+        format!("the state of receiver `{}` for {}", receiver_state.receiver, receiver_state.key)
     } else if let Some((name, ..)) = batch.check_ins.first() {
         format!("a check-in of `{name}`")
     } else {

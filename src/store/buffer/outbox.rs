@@ -29,7 +29,7 @@ pub(super) struct Outbox {
     queued: HashMap<String, BTreeMap<u64, Queued>>,
     places: HashMap<String, (String, u64)>,
     next: u64,
-    memos: BTreeMap<(String, String), (Json, DateTime<Utc>)>,
+    receiver_states: BTreeMap<(String, String), (Json, DateTime<Utc>)>,
     check_ins: HashMap<String, CheckInState>,
     /// Positions by sink.
     positions: BTreeMap<String, u64>,
@@ -39,7 +39,11 @@ impl Outbox {
     /// Creates the outbox from the contents of a store.
     pub(super) fn new(set: WorkingSet) -> Self {
         let mut outbox = Self {
-            memos: set.memos.into_iter().map(|(receiver, key, memo, at)| ((receiver, key), (memo, at))).collect(),
+            receiver_states: set
+                .receiver_states
+                .into_iter()
+                .map(|(receiver, key, receiver_state, at)| ((receiver, key), (receiver_state, at)))
+                .collect(),
             check_ins: set.check_ins.into_iter().collect(),
             positions: set.positions,
             ..Self::default()
@@ -87,7 +91,7 @@ impl Outbox {
                 }
             }
         }
-        self.apply_memos(&batch.memos);
+        self.apply_memos(&batch.receiver_states);
         for (name, beat, at) in &batch.check_ins {
             let heard = self.check_ins.entry(name.clone()).or_default();
             match *beat {
@@ -107,9 +111,9 @@ impl Outbox {
     fn apply_memos(&mut self, changes: &[ReceiverStateChange]) {
         for change in changes {
             let key = (change.receiver.clone(), change.key.clone());
-            match &change.memo {
-                Some(memo) => drop(self.memos.insert(key, (memo.clone(), change.at))),
-                None => drop(self.memos.remove(&key)),
+            match &change.receiver_state {
+                Some(receiver_state) => drop(self.receiver_states.insert(key, (receiver_state.clone(), change.at))),
+                None => drop(self.receiver_states.remove(&key)),
             }
         }
     }
@@ -124,7 +128,7 @@ impl Outbox {
         // A receiver that was notified of an incident must not show it forever.
         let is_end = |notification: &Notification| {
             let note = (notification.receiver.clone(), format!("{UNDELIVERED}{}", notification.key));
-            notification.event == Event::Resolved && !self.memos.contains_key(&note)
+            notification.event == Event::Resolved && !self.receiver_states.contains_key(&note)
         };
         let mut oldest: Vec<(bool, u64, String)> = untried
             .map(|(place, queued)| (is_end(&queued.notification), *place, queued.notification.id.clone()))
@@ -132,11 +136,11 @@ impl Outbox {
         oldest.sort_unstable();
         for (_, _, id) in oldest.into_iter().take(excess) {
             let Some(Queued { notification, .. }) = self.remove(&id) else { continue };
-            changes.memos.extend(undelivered(&notification, notification.queued_at));
+            changes.receiver_states.extend(undelivered(&notification, notification.queued_at));
             let given_up = DeliveryStatus::Failed("dropped: too many queued notifications".into());
             changes.attempts.push((id, AttemptChange::Finished(given_up), notification.queued_at));
         }
-        self.apply_memos(&changes.memos);
+        self.apply_memos(&changes.receiver_states);
         changes
     }
 
@@ -155,13 +159,15 @@ impl Outbox {
         self.queued.keys().cloned().collect()
     }
 
-    pub(super) fn memo(&self, receiver: &str, key: &str) -> Option<Json> {
-        self.memos.get(&(receiver.to_owned(), key.to_owned())).map(|(memo, _)| memo.clone())
+    pub(super) fn receiver_state(&self, receiver: &str, key: &str) -> Option<Json> {
+        self.receiver_states
+            .get(&(receiver.to_owned(), key.to_owned()))
+            .map(|(receiver_state, _)| receiver_state.clone())
     }
 
-    pub(super) fn memos(&self, receiver: &str) -> Vec<(String, Json)> {
-        let of_receiver = self.memos.iter().filter(|((name, _), _)| name == receiver);
-        of_receiver.map(|((_, key), (memo, _))| (key.clone(), memo.clone())).collect()
+    pub(super) fn receiver_states(&self, receiver: &str) -> Vec<(String, Json)> {
+        let of_receiver = self.receiver_states.iter().filter(|((name, _), _)| name == receiver);
+        of_receiver.map(|((_, key), (receiver_state, _))| (key.clone(), receiver_state.clone())).collect()
     }
 
     pub(super) fn check_in(&self, name: &str) -> Option<CheckInState> {
@@ -175,7 +181,7 @@ impl Outbox {
 
     /// Removes the receiver states that were last changed before a time.
     pub(super) fn prune(&mut self, before: DateTime<Utc>) {
-        self.memos.retain(|_, (_, at)| *at >= before);
+        self.receiver_states.retain(|_, (_, at)| *at >= before);
     }
 
     /// Returns all data as rows, for an empty store.
@@ -193,11 +199,11 @@ impl Outbox {
                 ));
             }
         }
-        for ((receiver, key), (memo, at)) in &self.memos {
-            batch.memos.push(ReceiverStateChange {
+        for ((receiver, key), (receiver_state, at)) in &self.receiver_states {
+            batch.receiver_states.push(ReceiverStateChange {
                 receiver: receiver.clone(),
                 key: key.clone(),
-                memo: Some(memo.clone()),
+                receiver_state: Some(receiver_state.clone()),
                 at: *at,
             });
         }
@@ -240,12 +246,12 @@ mod tests {
         let changes = outbox.apply(&more);
         let given_up: Vec<&str> = changes.attempts.iter().map(|(id, ..)| id.as_str()).collect();
         assert_eq!(given_up, ["2 opened"]);
-        assert_eq!(outbox.memo("a", "undelivered/shop:2"), Some(Json::Bool(true)));
-        assert_eq!(changes.memos.len(), 1);
+        assert_eq!(outbox.receiver_state("a", "undelivered/shop:2"), Some(Json::Bool(true)));
+        assert_eq!(changes.receiver_states.len(), 1);
         // The resolution of an incident that was given up is given up as well, before newer notifications.
         let more = Batch { notifications: vec![notification(most + 1, Event::Opened)], ..Batch::default() };
         let changes = outbox.apply(&more);
-        assert_eq!((changes.attempts[0].0.as_str(), changes.memos.len()), ("2 resolved", 0));
+        assert_eq!((changes.attempts[0].0.as_str(), changes.receiver_states.len()), ("2 resolved", 0));
         assert_eq!(outbox.queued("a", 1)[0].id, "1 resolved");
     }
 }

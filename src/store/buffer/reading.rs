@@ -286,24 +286,28 @@ impl Outbox for WriteBuffer {
         Ok(notifications)
     }
 
-    async fn memo(&self, receiver: &str, key: &str) -> Result<Option<Json>> {
-        Ok(self.shared.state().outbox.memo(receiver, key))
+    async fn receiver_state(&self, receiver: &str, key: &str) -> Result<Option<Json>> {
+        Ok(self.shared.state().outbox.receiver_state(receiver, key))
     }
 
-    async fn memos(&self, receiver: &str) -> Result<Vec<(String, Json)>> {
-        Ok(self.shared.state().outbox.memos(receiver))
+    async fn receiver_states(&self, receiver: &str) -> Result<Vec<(String, Json)>> {
+        Ok(self.shared.state().outbox.receiver_states(receiver))
     }
 
     async fn set_receiver_state(
         &self,
         receiver: &str,
         key: &str,
-        memo: Option<&Json>,
+        receiver_state: Option<&Json>,
         at: DateTime<Utc>,
     ) -> Result<()> {
-        let change =
-            ReceiverStateChange { receiver: receiver.to_owned(), key: key.to_owned(), memo: memo.cloned(), at };
-        self.accept(Batch { memos: vec![change], ..Batch::default() }).await;
+        let change = ReceiverStateChange {
+            receiver: receiver.to_owned(),
+            key: key.to_owned(),
+            receiver_state: receiver_state.cloned(),
+            at,
+        };
+        self.accept(Batch { receiver_states: vec![change], ..Batch::default() }).await;
         Ok(())
     }
 }

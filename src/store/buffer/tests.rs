@@ -196,7 +196,7 @@ async fn a_deleted_or_replaced_store_is_given_all_that_is_known() {
         assert!(notifications >= 2, "{notifications}");
         let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;
         assert_eq!(bench.buffer.queued("a", 100).await.unwrap().len(), 3, "all that is queued");
-        assert_eq!(bench.buffer.memo("a", "shop:1").await.unwrap(), Some("thread".into()));
+        assert_eq!(bench.buffer.receiver_state("a", "shop:1").await.unwrap(), Some("thread".into()));
         assert_eq!(bench.buffer.identity(), identity);
         bench.close().await;
     }
@@ -279,7 +279,7 @@ async fn what_a_damaged_store_still_holds_is_taken_over() {
     let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;
     assert_eq!(bench.buffer.identity(), identity);
     assert_eq!(bench.buffer.queued("a", 1000).await.unwrap().len(), 300);
-    assert_eq!(bench.buffer.memo("a", "shop:1").await.unwrap(), Some("thread".into()));
+    assert_eq!(bench.buffer.receiver_state("a", "shop:1").await.unwrap(), Some("thread".into()));
     assert_eq!(bench.buffer.alert_states().await.unwrap()[0].1["second"], 300);
     let incidents = bench.buffer.incidents(1000).await.unwrap();
     assert!((250..300).contains(&incidents.len()), "all but those of one page: {}", incidents.len());

@@ -43,8 +43,8 @@ pub(super) async fn batch(connection: &mut SqliteConnection, batch: &Batch) -> R
     for (notification, change, at) in &batch.attempts {
         attempt(&mut tx, notification, change, *at).await?;
     }
-    for change in &batch.memos {
-        memo(&mut tx, change).await?;
+    for change in &batch.receiver_states {
+        receiver_state(&mut tx, change).await?;
     }
     for (name, beat, at) in &batch.check_ins {
         check_in(&mut tx, name, *beat, *at).await?;
@@ -162,14 +162,14 @@ async fn attempt(
 }
 
 /// Stores the change of a receiver state.
-async fn memo(connection: &mut SqliteConnection, change: &ReceiverStateChange) -> Result<()> {
-    let query = match &change.memo {
-        Some(memo) => {
+async fn receiver_state(connection: &mut SqliteConnection, change: &ReceiverStateChange) -> Result<()> {
+    let query = match &change.receiver_state {
+        Some(receiver_state) => {
             sqlx::query("INSERT OR REPLACE INTO receiver_states (receiver, key, kept_at, body) VALUES (?1, ?2, ?3, ?4)")
                 .bind(&change.receiver)
                 .bind(&change.key)
                 .bind(micros(change.at))
-                .bind(memo.to_string())
+                .bind(receiver_state.to_string())
         }
         None => sqlx::query("DELETE FROM receiver_states WHERE receiver = ?1 AND key = ?2")
             .bind(&change.receiver)

@@ -8,15 +8,15 @@ use tokio::net::TcpListener;
 
 use super::*;
 
-fn every(seconds: u64) -> Alive {
-    Alive { url: Credential::text("http://unused.invalid/token"), every: Duration::from_secs(seconds) }
+fn every(seconds: u64) -> OutboundHeartbeat {
+    OutboundHeartbeat { url: Credential::text("http://unused.invalid/token"), every: Duration::from_secs(seconds) }
 }
 
 /// State of the agent and the called service over time.
 struct Scene {
     began: Instant,
     works: Cell<Option<Result<(), String>>>,
-    answer: RefCell<Result<(), Missed>>,
+    answer: RefCell<Result<(), HeartbeatError>>,
     calls: RefCell<Vec<u64>>,
 }
 
@@ -30,7 +30,7 @@ impl Scene {
         })
     }
 
-    async fn run(self: &Rc<Self>, config: &watch::Sender<Option<Alive>>) {
+    async fn run(self: &Rc<Self>, config: &watch::Sender<Option<OutboundHeartbeat>>) {
         let works = || async {
             match self.works.take() {
                 Some(proof) => {
@@ -98,7 +98,7 @@ async fn it_calls_at_the_start_and_every_period_while_the_agent_works() {
 #[tokio::test(start_paused = true)]
 async fn what_does_not_arrive_is_tried_again_within_the_period() {
     let (scene, config) = (Scene::new(), watch::Sender::new(Some(every(60))));
-    let missed = |again| Err(Missed { why: "no response".into(), again });
+    let missed = |again| Err(HeartbeatError { why: "no response".into(), again });
     *scene.answer.borrow_mut() = missed(true);
     let play = async {
         half().await;
@@ -149,11 +149,11 @@ const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\
 #[tokio::test]
 async fn a_server_is_called_again_and_again() {
     let (url, serving) = server(&[OK, OK, OK]).await;
-    let alive = Alive { url: Credential::text(url), every: Duration::from_millis(20) };
+    let alive = OutboundHeartbeat { url: Credential::text(url), every: Duration::from_millis(20) };
     let config = watch::Sender::new(Some(alive));
     let client = client();
     let stop = CancellationToken::new();
-    let calling = tokio::spawn(keep_calling(client, config.subscribe(), || async { Ok(()) }, stop.clone()));
+    let calling = tokio::spawn(run_outbound_heartbeat(client, config.subscribe(), || async { Ok(()) }, stop.clone()));
     assert_eq!(serving.await.unwrap(), ["GET /hidden-token HTTP/1.1"; 3]);
     stop.cancel();
     calling.await.unwrap();
@@ -165,10 +165,10 @@ async fn answers_are_told_apart_and_no_url_is_told() {
     const GONE: &str = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
     let (url, serving) = server(&[OK, BUSY, GONE, ""]).await;
     let client = client();
-    let alive = Alive { url: Credential::text(url), every: Duration::from_secs(60) };
+    let alive = OutboundHeartbeat { url: Credential::text(url), every: Duration::from_secs(60) };
     let ask = || call(client.clone(), alive.clone());
     assert_eq!(ask().await, Ok(()));
-    let missed = |why: &str, again| Err(Missed { why: why.into(), again });
+    let missed = |why: &str, again| Err(HeartbeatError { why: why.into(), again });
     assert_eq!(ask().await, missed("status 503 Service Unavailable", true));
     assert_eq!(ask().await, missed("status 404 Not Found", false));
     for _ in 0..2 {
@@ -177,6 +177,6 @@ async fn answers_are_told_apart_and_no_url_is_told() {
         assert!(problem.again && !problem.why.contains("hidden"), "{problem:?}");
     }
     serving.await.unwrap();
-    let unset = Alive { url: Credential::Env("WACHTA_NOT_SET".into()), ..alive };
+    let unset = OutboundHeartbeat { url: Credential::Env("WACHTA_NOT_SET".into()), ..alive };
     assert_eq!(call(client, unset).await, missed("the variable `WACHTA_NOT_SET` is not set, or is not text", true));
 }

@@ -21,7 +21,7 @@ const RETRIES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(3), 
 
 /// `alerting.dead_mans_switch` of the agent configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Alive {
+pub struct OutboundHeartbeat {
     /// URL to call, which may contain a token.
     pub url: Credential,
     /// Interval of the calls.
@@ -30,7 +30,7 @@ pub struct Alive {
 
 /// Error of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Missed {
+struct HeartbeatError {
     /// Reason, without the URL.
     why: String,
     /// Whether another attempt may succeed.
@@ -38,28 +38,28 @@ struct Missed {
 }
 
 /// Calls the service at once and then periodically until stopped, as long as `works` confirms that the agent works.
-pub async fn keep_calling<W, P>(
+pub async fn run_outbound_heartbeat<W, P>(
     client: reqwest::Client,
-    config: watch::Receiver<Option<Alive>>,
+    config: watch::Receiver<Option<OutboundHeartbeat>>,
     works: W,
     stop: CancellationToken,
 ) where
     W: Fn() -> P,
     P: Future<Output = Result<(), String>>,
 {
-    let call = |alive: Alive| call(client.clone(), alive);
+    let call = |alive: OutboundHeartbeat| call(client.clone(), alive);
     let _ = stop.run_until_cancelled(calling(config, works, call)).await;
 }
 
-async fn calling<W, P, C, A>(mut config: watch::Receiver<Option<Alive>>, works: W, call: C)
+async fn calling<W, P, C, A>(mut config: watch::Receiver<Option<OutboundHeartbeat>>, works: W, call: C)
 where
     W: Fn() -> P,
     P: Future<Output = Result<(), String>>,
-    C: Fn(Alive) -> A,
-    A: Future<Output = Result<(), Missed>>,
+    C: Fn(OutboundHeartbeat) -> A,
+    A: Future<Output = Result<(), HeartbeatError>>,
 {
     // Last logged problem, so that each is logged once.
-    let mut said = None;
+    let mut response = None;
     loop {
         let alive = config.borrow_and_update().clone();
         let Some(alive) = alive else {
@@ -80,11 +80,11 @@ where
         let changed = tokio::select! {
             ended = one => {
                 match &ended {
-                    Err(problem) if said.as_ref() != Some(problem) => tracing::error!("outbound heartbeat failed: {problem}"),
-                    Ok(()) if said.is_some() => tracing::info!("outbound heartbeat delivered again"),
+                    Err(problem) if response.as_ref() != Some(problem) => tracing::error!("outbound heartbeat failed: {problem}"),
+                    Ok(()) if response.is_some() => tracing::info!("outbound heartbeat delivered again"),
                     _ => {}
                 }
-                said = ended.err();
+                response = ended.err();
                 tokio::select! {
                     () = tokio::time::sleep_until(due) => Ok(()),
                     changed = config.changed() => changed,
@@ -98,10 +98,10 @@ where
     }
 }
 
-async fn try_to_call<C, A>(alive: &Alive, due: Instant, call: &C) -> Result<(), String>
+async fn try_to_call<C, A>(alive: &OutboundHeartbeat, due: Instant, call: &C) -> Result<(), String>
 where
-    C: Fn(Alive) -> A,
-    A: Future<Output = Result<(), Missed>>,
+    C: Fn(OutboundHeartbeat) -> A,
+    A: Future<Output = Result<(), HeartbeatError>>,
 {
     for wait in RETRIES {
         match call(alive.clone()).await {
@@ -114,21 +114,21 @@ where
 }
 
 /// Sends one GET request, which every service of this kind accepts.
-async fn call(client: reqwest::Client, alive: Alive) -> Result<(), Missed> {
+async fn call(client: reqwest::Client, alive: OutboundHeartbeat) -> Result<(), HeartbeatError> {
     // A file that is being replaced is complete a moment later.
-    let url = alive.url.url().await.map_err(|why| Missed { why, again: true })?;
+    let url = alive.url.url().await.map_err(|why| HeartbeatError { why, again: true })?;
     match client.get(url).timeout(CALL).send().await {
         Ok(answer) if answer.status().is_success() => Ok(()),
         Ok(answer) => {
             let status = answer.status();
             let passing = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
-            Err(Missed {
+            Err(HeartbeatError {
                 why: format!("status {status}"),
                 again: status.is_server_error() || passing.contains(&status),
             })
         }
         Err(error) if error.is_timeout() => {
-            Err(Missed { why: format!("no response within {}s", CALL.as_secs()), again: true })
+            Err(HeartbeatError { why: format!("no response within {}s", CALL.as_secs()), again: true })
         }
         Err(error) => {
             // The URL may contain a token.
@@ -137,7 +137,7 @@ async fn call(client: reqwest::Client, alive: Alive) -> Result<(), Missed> {
             while let Some(source) = root.source() {
                 root = source;
             }
-            Err(Missed { why: root.to_string(), again: true })
+            Err(HeartbeatError { why: root.to_string(), again: true })
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::tasks::Tasks;
 /// Delivery service with queued notifications.
 struct Bench {
     store: Sqlite,
-    courier: Courier,
+    delivery_service: DeliveryService,
     metrics: Metrics,
     tasks: Tasks,
     stop: CancellationToken,
@@ -26,12 +26,12 @@ impl Bench {
         store.commit(&Batch { notifications, ..Batch::default() }).await.unwrap();
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
         let (tasks, stop) = (Tasks::unregistered(CancellationToken::new()), CancellationToken::new());
-        let courier = Courier::new(Arc::new(store.clone()), metrics.clone(), tools(), &tasks, &stop);
-        Self { store, courier, metrics, tasks, stop }
+        let delivery_service = DeliveryService::new(Arc::new(store.clone()), metrics.clone(), tools(), &tasks, &stop);
+        Self { store, delivery_service, metrics, tasks, stop }
     }
 
     async fn serve(&mut self, receiver: Receiver) {
-        self.courier.serve(&[receiver], &Links::default()).await;
+        self.delivery_service.serve(&[receiver], &Links::default()).await;
     }
 
     /// Stops once the attempts in progress are recorded, and returns the state of each notification.
@@ -127,7 +127,7 @@ async fn what_comes_later_is_delivered_when_woken() {
     bench.serve(webhook(address)).await;
     assert_eq!(heard(&mut requests, 1).await, ["1"]);
     bench.store.commit(&Batch { notifications: vec![notification(2)], ..Batch::default() }).await.unwrap();
-    (bench.courier.waker())();
+    (bench.delivery_service.waker())();
     assert_eq!(heard(&mut requests, 1).await, ["2"]);
     assert_eq!(bench.states(1..=2).await, ["sent", "sent"]);
 }
@@ -135,7 +135,7 @@ async fn what_comes_later_is_delivered_when_woken() {
 #[tokio::test]
 async fn what_is_owed_to_nobody_is_given_up() {
     let mut bench = Bench::new(vec![notification(1)]).await;
-    bench.courier.serve(&[], &Links::default()).await;
+    bench.delivery_service.serve(&[], &Links::default()).await;
     assert_eq!(bench.states(1..=1).await, ["failed the receiver was removed from the configuration"]);
 }
 
@@ -172,7 +172,7 @@ async fn a_message_is_found_again_after_a_restart() {
     bench.store.commit(&Batch { notifications: vec![resolved(1)], ..Batch::default() }).await.unwrap();
     let (tasks, stop) = (Tasks::unregistered(CancellationToken::new()), CancellationToken::new());
     let store = Arc::new(bench.store.clone());
-    let mut second = Courier::new(store, bench.metrics.clone(), tools(), &tasks, &stop);
+    let mut second = DeliveryService::new(store, bench.metrics.clone(), tools(), &tasks, &stop);
     second.serve(&[slack(address)], &Links::default()).await;
     let request = requests.recv().await.unwrap();
     assert_eq!((request.path.as_str(), &request.json()["ts"]), ("/api/chat.update", &json!("17.5")));
@@ -181,11 +181,12 @@ async fn a_message_is_found_again_after_a_restart() {
 }
 
 /// Starts another agent with the same store, after the first one has stopped.
-async fn restarted(bench: &Bench, receiver: Receiver) -> (Courier, Tasks, CancellationToken) {
+async fn restarted(bench: &Bench, receiver: Receiver) -> (DeliveryService, Tasks, CancellationToken) {
     let (tasks, stop) = (Tasks::unregistered(CancellationToken::new()), CancellationToken::new());
-    let mut courier = Courier::new(Arc::new(bench.store.clone()), bench.metrics.clone(), tools(), &tasks, &stop);
-    courier.serve(&[receiver], &Links::default()).await;
-    (courier, tasks, stop)
+    let mut delivery_service =
+        DeliveryService::new(Arc::new(bench.store.clone()), bench.metrics.clone(), tools(), &tasks, &stop);
+    delivery_service.serve(&[receiver], &Links::default()).await;
+    (delivery_service, tasks, stop)
 }
 
 /// Returns an update of the incident.
@@ -220,7 +221,7 @@ async fn the_end_of_what_was_never_delivered_is_not_sent_either() {
             Some(again)
         } else {
             bench.store.commit(&Batch { notifications, ..Batch::default() }).await.unwrap();
-            (bench.courier.waker())();
+            (bench.delivery_service.waker())();
             None
         };
         assert_eq!(heard(&mut requests, 3).await, ["2 resolved", "3", "3 resolved"], "{restart}");
@@ -233,7 +234,7 @@ async fn the_end_of_what_was_never_delivered_is_not_sent_either() {
         assert_eq!(bench.states(1..=3).await, [refused, not_sent, "sent", "sent", refused, "sent", "sent"]);
         // The failed attempts; skipped notifications do not count.
         assert_eq!(bench.metrics.failed.with_label_values(&["tickets"]).get(), 2);
-        assert!(bench.store.memos("tickets").await.unwrap().is_empty(), "nothing is kept");
+        assert!(bench.store.receiver_states("tickets").await.unwrap().is_empty(), "nothing is kept");
     }
 }
 

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::Value as Json;
 
-use super::{Links, Receiver, Tools, masker, notifier};
+use super::{Links, NotifierServices, Receiver, masker, notifier};
 use crate::incident::{Event, Incident, Notification, Subject};
 use crate::outcome::{RunId, Verdict};
 use crate::scenario::Severity;
@@ -14,13 +14,13 @@ const SUBJECT: &str = "test/";
 
 /// Result of one test notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trial {
+pub struct TestNotification {
     /// Event of the notification.
     pub event: Event,
     /// Result of the attempt, with secrets masked.
     pub delivery: DeliveryStatus,
     /// Response of the receiver, with secrets masked.
-    pub said: String,
+    pub response: String,
 }
 
 /// Returns whether an incident is a test.
@@ -38,17 +38,17 @@ pub(super) fn headline(notification: &Notification) -> String {
 }
 
 /// Sends a test incident and its resolution to a receiver, one attempt each.
-pub async fn trial(
+pub async fn send_test(
     receiver: &Receiver,
     links: &Links,
-    tools: &Tools,
+    tools: &NotifierServices,
     location: &str,
     now: DateTime<Utc>,
-) -> Vec<Trial> {
+) -> Vec<TestNotification> {
     let notifier = notifier(receiver, links, tools);
     let masker = masker(receiver).await;
     let mut incident = incident(&receiver.name, location, now);
-    let mut memo: Option<Json> = None;
+    let mut receiver_state: Option<Json> = None;
     let mut trials = Vec::new();
     for event in [Event::Opened, Event::Resolved] {
         if event == Event::Resolved {
@@ -58,15 +58,15 @@ pub async fn trial(
         let note = "test notification; there is no incident";
         let notification =
             Notification { note: Some(note.into()), ..Notification::new(&incident, event, &receiver.name, Utc::now()) };
-        let tried = notifier.notify(&notification, memo.as_ref()).await.masked(&masker);
-        memo = tried.memo.or(memo);
+        let tried = notifier.notify(&notification, receiver_state.as_ref()).await.masked(&masker);
+        receiver_state = tried.receiver_state.or(receiver_state);
         let taken = tried.delivery == DeliveryStatus::Delivered;
-        trials.push(Trial { event, delivery: tried.delivery, said: tried.said });
+        trials.push(TestNotification { event, delivery: tried.delivery, response: tried.response });
         if !taken {
             break;
         }
-        notifier.embellish(&notification, memo.as_ref()).await;
-        tokio::time::sleep(notifier.gap()).await;
+        notifier.after_delivery(&notification, receiver_state.as_ref()).await;
+        tokio::time::sleep(notifier.min_interval()).await;
     }
     trials
 }

@@ -8,7 +8,7 @@ use chrono::Utc;
 use crate::app::{config, resolve, web_client, web_tls, zabbix_api};
 use crate::incident::Event;
 use crate::names::exit;
-use crate::notify::{LOG, Links, Receiver, Tools, Trial, trial};
+use crate::notify::{LOG, Links, NotifierServices, Receiver, TestNotification, send_test};
 use crate::store::DeliveryStatus;
 use crate::store::evidence::EvidenceFolder;
 
@@ -43,27 +43,32 @@ pub(super) async fn test(args: &TestArgs) -> u8 {
 }
 
 /// Describes the result of a test notification.
-fn line(receiver: &str, trial: &Trial) -> String {
+fn line(receiver: &str, trial: &TestNotification) -> String {
     let event = match trial.event {
         Event::Resolved => "the resolution of the test",
         _ => "the test",
     };
     match &trial.delivery {
-        DeliveryStatus::Delivered => format!("{receiver} accepted {event}: {}", trial.said),
+        DeliveryStatus::Delivered => format!("{receiver} accepted {event}: {}", trial.response),
         DeliveryStatus::Retryable(problem) => format!("{receiver} did not accept {event}, but may later: {problem}"),
         DeliveryStatus::Uncertain(problem) => format!("{receiver} may have accepted {event}: {problem}"),
         DeliveryStatus::Failed(problem) => format!("{receiver} rejected {event}: {problem}"),
     }
 }
 
-async fn tried(args: &TestArgs) -> Result<Vec<Trial>, String> {
+async fn tried(args: &TestArgs) -> Result<Vec<TestNotification>, String> {
     let (config, receiver) = load(&args.config, &args.receiver)?;
     // There was no run, so no screenshot is attached.
     let client = web_client().map_err(|e| e.to_string())?;
-    let tools =
-        Tools { client, evidence: EvidenceFolder::new(""), resolve: resolve(), tls: web_tls(), zabbix: zabbix_api() };
+    let tools = NotifierServices {
+        client,
+        evidence: EvidenceFolder::new(""),
+        resolve: resolve(),
+        tls: web_tls(),
+        zabbix: zabbix_api(),
+    };
     let links = Links::new(config.web.external_url.clone());
-    Ok(trial(&receiver, &links, &tools, &config.location, Utc::now()).await)
+    Ok(send_test(&receiver, &links, &tools, &config.location, Utc::now()).await)
 }
 
 fn load(file: &Path, name: &str) -> Result<(config::Config, Receiver), String> {

@@ -25,29 +25,36 @@ pub(super) enum Next {
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Held {
+struct KeyBackoff {
     tries: u32,
     until: Duration,
 }
 
 /// Scheduler of delivery attempts. Times are relative to an arbitrary fixed moment.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct RetryScheduler {
     seed: u64,
     gap: Duration,
     /// Earliest time of the next attempt, due to the minimum time between attempts.
     rests_until: Duration,
-    receiver: Held,
-    keys: HashMap<String, Held>,
+    receiver: KeyBackoff,
+    keys: HashMap<String, KeyBackoff>,
     /// Keys that failed since the last delivered notification.
     row: HashSet<String>,
 }
 
-impl Pace {
+impl RetryScheduler {
     /// Creates a scheduler. `gap` is the minimum time between two attempts; `seed` determines the jitter of the delays.
     pub(super) fn new(seed: u64, gap: Duration) -> Self {
         let none = Duration::ZERO;
-        Self { seed, gap, rests_until: none, receiver: Held::default(), keys: HashMap::new(), row: HashSet::new() }
+        Self {
+            seed,
+            gap,
+            rests_until: none,
+            receiver: KeyBackoff::default(),
+            keys: HashMap::new(),
+            row: HashSet::new(),
+        }
     }
 
     /// Returns the next action for queued notifications with these keys, oldest first.
@@ -71,7 +78,7 @@ impl Pace {
     /// Removes the delays after a notification was delivered or has finally failed.
     pub(super) fn done(&mut self, key: &str, now: Duration) {
         self.keys.remove(key);
-        self.receiver = Held::default();
+        self.receiver = KeyBackoff::default();
         self.row.clear();
         self.rests_until = now + self.gap;
     }
@@ -95,7 +102,7 @@ impl Pace {
 
     /// Removes all delays, because a change may have solved the problem.
     pub(super) fn reset(&mut self) {
-        self.receiver = Held::default();
+        self.receiver = KeyBackoff::default();
         self.keys.clear();
         self.row.clear();
     }
@@ -134,13 +141,13 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn next(pace: &Pace, owed: &[&str], now: Duration) -> Next {
+    fn next(pace: &RetryScheduler, owed: &[&str], now: Duration) -> Next {
         pace.next(owed.iter().copied(), now)
     }
 
     #[test]
     fn a_refused_key_holds_back_itself_alone() {
-        let mut pace = Pace::new(1, Duration::ZERO);
+        let mut pace = RetryScheduler::new(1, Duration::ZERO);
         let owed = ["a", "a", "b", "c"];
         assert_eq!(next(&pace, &owed, s(0)), Next::Try(0));
         pace.failed("a", false, None, s(0));
@@ -156,7 +163,7 @@ mod tests {
 
     #[test]
     fn an_outage_holds_all_and_untried_keys_go_first() {
-        let mut pace = Pace::new(1, Duration::ZERO);
+        let mut pace = RetryScheduler::new(1, Duration::ZERO);
         pace.failed("a", true, Some(s(30)), s(0));
         assert_eq!(next(&pace, &["a", "b"], s(10)), Next::Wait(Some(s(20))));
         assert_eq!(next(&pace, &["a", "b"], s(30)), Next::Try(1));
@@ -166,7 +173,7 @@ mod tests {
 
     #[test]
     fn three_that_fail_in_a_row_are_an_outage() {
-        let mut pace = Pace::new(1, Duration::ZERO);
+        let mut pace = RetryScheduler::new(1, Duration::ZERO);
         for key in ["a", "b"] {
             pace.failed(key, false, None, s(0));
             assert_eq!(next(&pace, &["a", "b", "c", "d"], s(0)), Next::Try(if key == "a" { 1 } else { 2 }));
@@ -185,19 +192,20 @@ mod tests {
     fn pauses_double_up_to_a_minute_and_are_the_same_each_time() {
         for (tries, nominal) in [(0, 1), (1, 2), (2, 4), (5, 32), (6, 60), (40, 60)] {
             for seed in 0..50 {
-                let pace = Pace::new(seed, Duration::ZERO);
+                let pace = RetryScheduler::new(seed, Duration::ZERO);
                 let pause = pace.pause("a", tries);
                 assert!(pause >= s(nominal) / 2 && pause <= s(nominal), "{tries}: {pause:?}");
-                assert_eq!(pause, Pace::new(seed, Duration::ZERO).pause("a", tries));
+                assert_eq!(pause, RetryScheduler::new(seed, Duration::ZERO).pause("a", tries));
             }
         }
-        let different: HashSet<Duration> = (0..50).map(|seed| Pace::new(seed, Duration::ZERO).pause("a", 3)).collect();
+        let different: HashSet<Duration> =
+            (0..50).map(|seed| RetryScheduler::new(seed, Duration::ZERO).pause("a", 3)).collect();
         assert!(different.len() > 40, "{}", different.len());
     }
 
     #[test]
     fn a_gap_is_kept_also_after_a_failure() {
-        let mut pace = Pace::new(1, s(3));
+        let mut pace = RetryScheduler::new(1, s(3));
         pace.done("a", s(1));
         assert_eq!(next(&pace, &["b"], s(2)), Next::Wait(Some(s(2))));
         assert_eq!(next(&pace, &["b"], s(4)), Next::Try(0));

@@ -1,4 +1,4 @@
-//! Delivery to one receiver: the queued notifications, in the order given by [`Pace`], until each is delivered or has
+//! Delivery to one receiver: the queued notifications, in the order given by [`RetryScheduler`], until each is delivered or has
 //! finally failed.
 
 use std::collections::{BTreeMap, HashMap};
@@ -11,12 +11,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::courier::Metrics;
 use super::credential::Credential;
+use super::delivery_service::Metrics;
 use super::ends::{self, AT_FALLBACK, HANDED_OVER};
 use super::feedback::{AT_RECEIVER, FEEDBACK};
-use super::pace::{Next, Pace};
-use super::{Notifier, Receiver, Tried, masker};
+use super::retry::{Next, RetryScheduler};
+use super::{DeliveryResult, Notifier, Receiver, masker};
 use crate::bounded::{SmallFile, Stamp};
 use crate::incident::{Event, Notification};
 use crate::store::{AttemptChange, Batch, DeliveryStatus, ReceiverStateChange, Store, UNDELIVERED};
@@ -73,7 +73,7 @@ impl Progress {
 }
 
 /// Task that delivers to one receiver.
-pub(super) struct Delivering {
+pub(super) struct DeliveryTask {
     pub(super) receiver: Receiver,
     pub(super) notifier: Box<dyn Notifier>,
     pub(super) store: Arc<dyn Store>,
@@ -88,7 +88,7 @@ pub(super) struct Delivering {
     pub(super) seed: u64,
 }
 
-impl Delivering {
+impl DeliveryTask {
     /// Delivers until the task is stopped.
     pub(super) async fn run(mut self) {
         let mut progress = Progress::new();
@@ -98,9 +98,9 @@ impl Delivering {
                 tracing::error!(receiver = self.receiver.name, problem, "cannot send to the receiver");
             }
         }
-        let mut pace = Pace::new(self.seed, self.notifier.gap());
+        let mut pace = RetryScheduler::new(self.seed, self.notifier.min_interval());
         let mut refreshed = Utc::now();
-        let mut resends = self.notifier.resends_every().map(tokio::time::interval);
+        let mut resends = self.notifier.resend_interval().map(tokio::time::interval);
         loop {
             self.wake.mark_unchanged();
             let wait = self.deliver(&mut pace, &mut progress).await;
@@ -123,7 +123,7 @@ impl Delivering {
 
     /// Delivers the queued notifications that are not held back. Returns the time until the next attempt, or `None` to
     /// wait for a new notification.
-    pub(super) async fn deliver(&self, pace: &mut Pace, progress: &mut Progress) -> Option<Duration> {
+    pub(super) async fn deliver(&self, pace: &mut RetryScheduler, progress: &mut Progress) -> Option<Duration> {
         let begun = progress.begun;
         loop {
             let limit = READ.saturating_add(u32::try_from(pace.held()).unwrap_or(u32::MAX).saturating_mul(READ));
@@ -170,7 +170,7 @@ impl Delivering {
                         owed.remove(at);
                     }
                     DeliveryStatus::Retryable(_) | DeliveryStatus::Uncertain(_) => {
-                        pace.failed(&key, tried.holds_all, tried.wait, begun.elapsed());
+                        pace.failed(&key, tried.blocks_receiver, tried.wait, begun.elapsed());
                         // The result of this attempt is part of the next one.
                         owed[at].repeat |= matches!(tried.delivery, DeliveryStatus::Uncertain(_));
                     }
@@ -180,7 +180,7 @@ impl Delivering {
     }
 
     /// Makes one attempt, recorded before and after. Returns `None` if the store does not respond.
-    async fn try_one(&self, notification: &Notification, progress: &Progress) -> Option<Tried> {
+    async fn try_one(&self, notification: &Notification, progress: &Progress) -> Option<DeliveryResult> {
         let receiver = &self.receiver.name;
         let age = progress.age(notification);
         if let Err(error) = self.store.attempt_started(&notification.id).await {
@@ -188,10 +188,10 @@ impl Delivering {
             return None;
         }
         let unknown = ends::is_undelivered(&*self.store, notification).await;
-        let mut memo = None;
-        if self.notifier.remembers() {
-            match self.store.memo(receiver, &notification.key).await {
-                Ok(found) => memo = self.with_feedback(notification, found).await,
+        let mut receiver_state = None;
+        if self.notifier.keeps_state() {
+            match self.store.receiver_state(receiver, &notification.key).await {
+                Ok(found) => receiver_state = self.with_feedback(notification, found).await,
                 Err(error) => tracing::error!(receiver, %error, "cannot read receiver state"),
             }
         }
@@ -203,7 +203,7 @@ impl Delivering {
             // The first notification to a receiver has to be an opening.
             sent.event = Event::Opened;
         }
-        let mut tried = self.notifier.notify(&sent, memo.as_ref()).await;
+        let mut tried = self.notifier.notify(&sent, receiver_state.as_ref()).await;
         let was_uncertain = matches!(tried.delivery, DeliveryStatus::Uncertain(_));
         let too_old = age > GIVE_UP;
         if let (true, DeliveryStatus::Retryable(problem) | DeliveryStatus::Uncertain(problem)) =
@@ -226,16 +226,18 @@ impl Delivering {
         // Stored before the end of the attempt is recorded: after a crash in between, the existing message is updated
         // instead of sending a second one.
         let forgotten = notification.event == Event::Resolved && matches!(tried.delivery, DeliveryStatus::Failed(_));
-        if self.notifier.remembers() && (tried.memo.is_some() || forgotten) {
-            let kept =
-                self.store.set_receiver_state(receiver, &notification.key, tried.memo.as_ref(), Utc::now()).await;
+        if self.notifier.keeps_state() && (tried.receiver_state.is_some() || forgotten) {
+            let kept = self
+                .store
+                .set_receiver_state(receiver, &notification.key, tried.receiver_state.as_ref(), Utc::now())
+                .await;
             if let Err(error) = kept {
                 tracing::error!(receiver, %error, "cannot store receiver state");
             }
         }
         let attempts = vec![(notification.id.clone(), AttemptChange::Finished(tried.delivery.clone()), Utc::now())];
         let mut batch = Batch { attempts, ..Batch::default() };
-        batch.memos = ends::notes(notification, &tried, unknown, notification.repeat || was_uncertain);
+        batch.receiver_states = ends::notes(notification, &tried, unknown, notification.repeat || was_uncertain);
         let is_final = matches!(tried.delivery, DeliveryStatus::Delivered | DeliveryStatus::Failed(_));
         let is_handed_over = is_final && ends::end_at_fallback(&*self.store, notification, &mut batch).await;
         // Repeated until it succeeds, so that the same notification is not sent repeatedly while the store is
@@ -251,7 +253,7 @@ impl Delivering {
             (self.wake_all)();
         }
         if tried.delivery == DeliveryStatus::Delivered {
-            self.notifier.embellish(notification, tried.memo.as_ref().or(memo.as_ref())).await;
+            self.notifier.after_delivery(notification, tried.receiver_state.as_ref().or(receiver_state.as_ref())).await;
         }
         Some(tried)
     }
@@ -261,7 +263,7 @@ impl Delivering {
         if !self.notifier.has_feedback() {
             return state;
         }
-        let note = self.store.memo(&self.receiver.name, &format!("{FEEDBACK}{}", notification.key)).await;
+        let note = self.store.receiver_state(&self.receiver.name, &format!("{FEEDBACK}{}", notification.key)).await;
         match (state, note.ok().flatten()) {
             (Some(mut state), Some(note)) if state.is_object() => {
                 state[AT_RECEIVER] = note;
@@ -285,12 +287,12 @@ impl Delivering {
         let forgotten = ReceiverStateChange {
             receiver: receiver.clone(),
             key: format!("{UNDELIVERED}{}", notification.key),
-            memo: None,
+            receiver_state: None,
             at: Utc::now(),
         };
         let mut batch = Batch {
             attempts: vec![(notification.id.clone(), AttemptChange::Finished(end), Utc::now())],
-            memos: vec![forgotten],
+            receiver_states: vec![forgotten],
             ..Batch::default()
         };
         let is_handed_over = ends::end_at_fallback(&*self.store, notification, &mut batch).await;
@@ -373,20 +375,22 @@ impl Delivering {
     /// Sends all open incidents to the receiver again.
     async fn resend(&self, refreshed: &mut DateTime<Utc>) {
         let receiver = &self.receiver.name;
-        let memos = match self.store.memos(receiver).await {
-            Ok(memos) => memos.into_iter().filter(|(key, _)| is_of_notifier(key)).collect::<Vec<_>>(),
+        let receiver_states = match self.store.receiver_states(receiver).await {
+            Ok(receiver_states) => {
+                receiver_states.into_iter().filter(|(key, _)| is_of_notifier(key)).collect::<Vec<_>>()
+            }
             Err(error) => return tracing::error!(receiver, %error, "cannot read receiver state"),
         };
-        if memos.is_empty() {
+        if receiver_states.is_empty() {
             return;
         }
         let now = Utc::now();
-        let over = self.notifier.resend(&memos, now).await;
+        let over = self.notifier.resend(&receiver_states, now).await;
         // The store deletes receiver state that is not updated for long, but this is still needed.
         if now - *refreshed > REFRESH {
             *refreshed = now;
-            for (key, memo) in memos.iter().filter(|(key, _)| !over.contains(key)) {
-                if let Err(error) = self.store.set_receiver_state(receiver, key, Some(memo), now).await {
+            for (key, receiver_state) in receiver_states.iter().filter(|(key, _)| !over.contains(key)) {
+                if let Err(error) = self.store.set_receiver_state(receiver, key, Some(receiver_state), now).await {
                     tracing::error!(receiver, %error, "cannot renew receiver state");
                 }
             }
@@ -407,7 +411,7 @@ fn is_of_notifier(key: &str) -> bool {
 /// Adds the time of the event to a notification that is delivered late.
 fn late(notification: Notification) -> Notification {
     let when = format!("delivered late: true at {}", notification.queued_at.format("%FT%TZ"));
-    let note = notification.note.as_ref().map_or_else(|| when.clone(), |said| format!("{said}; {when}"));
+    let note = notification.note.as_ref().map_or_else(|| when.clone(), |response| format!("{response}; {when}"));
     Notification { note: Some(note), ..notification }
 }
 

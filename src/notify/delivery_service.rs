@@ -15,9 +15,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::delivering::{Delivering, Failing};
+use super::delivery_task::{DeliveryTask, Failing};
 use super::feedback::{Feedback, FeedbackChannel};
-use super::{LOG, Links, Receiver, Tools, ends, notifier};
+use super::{LOG, Links, NotifierServices, Receiver, ends, notifier};
 use crate::store::{AttemptChange, Batch, DeliveryStatus, Store, undelivered};
 use crate::tasks::Tasks;
 
@@ -55,12 +55,12 @@ struct Running {
 }
 
 /// Service that runs the delivery tasks.
-pub struct Courier {
+pub struct DeliveryService {
     store: Arc<dyn Store>,
     metrics: Metrics,
     tasks: Tasks,
     stop: CancellationToken,
-    tools: Tools,
+    tools: NotifierServices,
     /// Incremented by every commit with new notifications.
     wake: watch::Sender<u64>,
     running: HashMap<String, Running>,
@@ -69,9 +69,15 @@ pub struct Courier {
     feedback: Option<mpsc::Sender<Feedback>>,
 }
 
-impl Courier {
-    /// Creates a service without receivers, which are set by [`Courier::serve`].
-    pub fn new(store: Arc<dyn Store>, metrics: Metrics, tools: Tools, tasks: &Tasks, stop: &CancellationToken) -> Self {
+impl DeliveryService {
+    /// Creates a service without receivers, which are set by [`DeliveryService::serve`].
+    pub fn new(
+        store: Arc<dyn Store>,
+        metrics: Metrics,
+        tools: NotifierServices,
+        tasks: &Tasks,
+        stop: &CancellationToken,
+    ) -> Self {
         Self {
             store,
             metrics,
@@ -171,7 +177,7 @@ impl Courier {
             let failing = Arc::clone(&self.failing);
             let name = format!("delivery to {}", receiver.name);
             let task = self.tasks.restarted(&name, &Handle::current(), stop.clone(), move || {
-                let delivering = Delivering {
+                let delivering = DeliveryTask {
                     receiver: named.clone(),
                     notifier: notifier(&named, &links_of, &tools),
                     store: Arc::clone(&store),
@@ -197,11 +203,11 @@ impl Courier {
             let running = Running { receiver: receiver.clone(), links: links.clone(), stop, task };
             self.running.insert(receiver.name.clone(), running);
         }
-        self.give_up_strangers(&wanted).await;
+        self.drop_removed_receivers(&wanted).await;
     }
 
     /// Gives up the notifications queued for receivers that are no longer configured.
-    async fn give_up_strangers(&self, wanted: &[Receiver]) {
+    async fn drop_removed_receivers(&self, wanted: &[Receiver]) {
         let receivers_with_queued = self.store.receivers_with_queued().await.unwrap_or_default();
         for name in
             receivers_with_queued.into_iter().filter(|name| !wanted.iter().any(|receiver| receiver.name == *name))
@@ -215,7 +221,7 @@ impl Courier {
                 let given_up = DeliveryStatus::Failed("the receiver was removed from the configuration".into());
                 let mut batch = Batch::default();
                 if !notification.repeat {
-                    batch.memos.extend(undelivered(&notification, Utc::now()));
+                    batch.receiver_states.extend(undelivered(&notification, Utc::now()));
                 }
                 ends::end_at_fallback(&*self.store, &notification, &mut batch).await;
                 batch.attempts.push((notification.id, AttemptChange::Finished(given_up), Utc::now()));
