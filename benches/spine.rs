@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use tokio::net::TcpListener;
 use wachta::outcome::{Outcome, RunId, Verdict};
-use wachta::run::{Line, Ticket, Tokens, Tools, run};
+use wachta::run::{ConnectivityMonitor, RunRequest, RunServices, Tokens, run};
 use wachta::scenario::{Kind, Lookup, LookupError, load};
 use wachta::store::evidence::EvidenceFolder;
 use wachta::store::{Batch, Runs as _, Sqlite};
@@ -67,10 +67,10 @@ async fn requests() {
     tokio::spawn(async move { axum::serve(listener, router).await });
     let text = format!("checks:\n  a: {{http: \"http://{address}/\", status: 200, contains: well}}\n");
     let scenario = Arc::clone(&load("checks.yaml", &text, &Nothing).scenarios[0]);
-    let tools = Tools {
+    let tools = RunServices {
         dialer: wachta::wire::Dialer::default(),
         limits: wachta::wire::limits::Limits::default(),
-        line: Line::default(),
+        line: ConnectivityMonitor::default(),
         tokens: Tokens::default(),
         tls: tls::Trusted::system(),
         browsers: None,
@@ -92,7 +92,7 @@ async fn requests() {
     let (mut ours, mut plain) = (Vec::new(), Vec::new());
     for _ in 0..200 {
         let began = Instant::now();
-        let outcome = run(&scenario, &tools, Ticket::default()).await;
+        let outcome = run(&scenario, &tools, RunRequest::default()).await;
         ours.push(began.elapsed());
         assert_eq!(outcome.verdict, Verdict::Passed);
         let began = Instant::now();

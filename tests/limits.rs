@@ -7,7 +7,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use wachta::app::lookup::Environment;
 use wachta::names::Reason;
 use wachta::outcome::Verdict;
-use wachta::run::{Line, Ticket, Tokens, Tools, run};
+use wachta::run::{ConnectivityMonitor, RunRequest, RunServices, Tokens, run};
 use wachta::scenario::load;
 use wachta::store::evidence::EvidenceFolder;
 use wachta::wire::limits::Limits;
@@ -56,7 +56,7 @@ fn a_lack_of_descriptors_is_ours_for_every_kind() {
         })
         .collect();
     assert_eq!(scenarios.len(), 21);
-    let tools = Tools {
+    let tools = RunServices {
         dialer: Dialer::default(),
         limits: Limits::default(),
         tls: tls::Trusted::system(),
@@ -68,11 +68,11 @@ fn a_lack_of_descriptors_is_ours_for_every_kind() {
         footprints: None,
         clock: None,
         tokens: Tokens::default(),
-        line: Line::default(),
+        line: ConnectivityMonitor::default(),
         location: "here".into(),
     };
-    let outcomes = |tools: &Tools| {
-        let all = scenarios.iter().map(|scenario| run(scenario, tools, Ticket::default()));
+    let outcomes = |tools: &RunServices| {
+        let all = scenarios.iter().map(|scenario| run(scenario, tools, RunRequest::default()));
         runtime.block_on(async { futures_util::future::join_all(all).await })
     };
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
@@ -80,7 +80,7 @@ fn a_lack_of_descriptors_is_ours_for_every_kind() {
     // With the files of the system read, and before that.
     let warm = tools.clone();
     let _ = runtime.block_on(warm.dialer.resolve("localhost", &wachta::wire::Route::default()));
-    let cold = Tools { dialer: Dialer::new(wachta::wire::Reach::default(), Resolver::default()), ..tools };
+    let cold = RunServices { dialer: Dialer::new(wachta::wire::Reach::default(), Resolver::default()), ..tools };
     let mut taken = Vec::new();
     while let Ok(file) = std::fs::File::open("/dev/null") {
         taken.push(file);

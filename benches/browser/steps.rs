@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ::wachta::run::{Progress, Stage};
+use ::wachta::run::{Progress, ProgressEvent};
 use ::wachta::scenario::{Engine, Headless, Lookup};
 use fantoccini::{ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -115,7 +115,7 @@ pub async fn measure(folder: &Path, lookup: &Arc<dyn Lookup>, url: &str, shop: i
         let progress: Progress = Arc::new(move |stage| {
             let now = (COMMANDS.load(Ordering::Relaxed), processes::own_cpu(shop), Instant::now());
             let mut began = began.lock().expect("nobody panics");
-            if let Stage::Ended(step) = stage
+            if let ProgressEvent::StepFinished(step) = stage
                 && round > 0
             {
                 let mut seen = into.lock().expect("nobody panics");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use wachta::browser::{Browsers, Config, Metrics};
 use wachta::outcome::{Outcome, Verdict};
-use wachta::run::{Line, Progress, Ticket, Tokens, Tools, run, tls};
+use wachta::run::{ConnectivityMonitor, Progress, RunRequest, RunServices, Tokens, run, tls};
 use wachta::scenario::{Engine, Headless, Lookup, Scenario};
 use wachta::store::evidence::EvidenceFolder;
 
@@ -17,7 +17,7 @@ const DRIVERS: [&str; 2] = ["chromedriver", "geckodriver"];
 
 /// One way to use wachta.
 pub struct Agent {
-    tools: Tools,
+    tools: RunServices,
     browsers: Browsers,
     warm: bool,
     folder: PathBuf,
@@ -34,10 +34,10 @@ impl Agent {
         let metrics = Metrics::new(&prometheus::Registry::new()).expect("an empty registry");
         let program = PathBuf::from(env!("CARGO_BIN_EXE_wachta"));
         let browsers = Browsers::new(config, folder.to_owned(), program, metrics);
-        let tools = Tools {
+        let tools = RunServices {
             dialer: wachta::wire::Dialer::default(),
             limits: wachta::wire::limits::Limits::default(),
-            line: Line::default(),
+            line: ConnectivityMonitor::default(),
             tokens: Tokens::default(),
             tls: tls::Trusted::system(),
             browsers: Some(browsers.clone()),
@@ -55,7 +55,7 @@ impl Agent {
 
     /// Runs a scenario once and returns with its outcome.
     pub async fn run(&self, scenario: &Arc<Scenario>, progress: Option<Progress>) -> Result<Outcome, String> {
-        let outcome = Box::pin(run(scenario, &self.tools, Ticket { progress, ..Ticket::default() })).await;
+        let outcome = Box::pin(run(scenario, &self.tools, RunRequest { progress, ..RunRequest::default() })).await;
         if outcome.verdict == Verdict::Passed {
             Ok(outcome)
         } else {
@@ -100,10 +100,10 @@ impl Agent {
 }
 
 /// Whether a stage is the end of the last step.
-fn wachta_ended(steps: usize) -> impl Fn(&wachta::run::Stage<'_>) -> bool {
+fn wachta_ended(steps: usize) -> impl Fn(&wachta::run::ProgressEvent<'_>) -> bool {
     let seen = std::sync::atomic::AtomicUsize::new(0);
     move |stage| {
-        matches!(stage, wachta::run::Stage::Ended(_))
+        matches!(stage, wachta::run::ProgressEvent::StepFinished(_))
             && seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1 == steps
     }
 }

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use super::fixtures::{Nothing, at};
 use super::pipeline::Pipeline;
 use crate::notify::{Alerting, Receiver};
-use crate::run::{Canary, Line, NetworkConfig, Ticket, Tokens, Tools, run};
+use crate::run::{Canary, ConnectivityMonitor, NetworkConfig, RunRequest, RunServices, Tokens, run};
 use crate::scenario::{Scenario, load};
 use crate::store::evidence::EvidenceFolder;
 use crate::wire::tls;
@@ -20,7 +20,7 @@ use crate::wire::tls;
 struct Agent {
     pipeline: Pipeline,
     scenarios: Vec<Arc<Scenario>>,
-    tools: Tools,
+    tools: RunServices,
     works: Arc<AtomicBool>,
     told: Vec<String>,
     verdicts: BTreeMap<String, u32>,
@@ -35,7 +35,7 @@ impl Agent {
         assert_eq!(loaded.diagnostics, []);
         let works = Arc::new(AtomicBool::new(true));
         let on = Arc::clone(&works);
-        let line = Line::on_run_now(Arc::new(move |_| {
+        let line = ConnectivityMonitor::on_run_now(Arc::new(move |_| {
             let on = on.load(Ordering::SeqCst);
             async move { if on { true } else { std::future::pending().await } }.boxed()
         }));
@@ -46,7 +46,7 @@ impl Agent {
         pipeline.scenarios(Arc::new(all.collect()), &super::pipeline::Idle::default(), at(0));
         let receiver = Receiver { name: "a".into(), ..Receiver::default() };
         pipeline.alerting(Arc::new(Alerting { receivers: vec![receiver], ..Alerting::default() }));
-        let tools = Tools {
+        let tools = RunServices {
             dialer: crate::wire::Dialer::default(),
             limits: crate::wire::limits::Limits::default(),
             tls: tls::Trusted::system(),
@@ -83,7 +83,7 @@ impl Agent {
         for minute in minutes {
             let now = at(minute * 60);
             self.until(now);
-            let runs = self.scenarios.iter().map(|scenario| run(scenario, &self.tools, Ticket::default()));
+            let runs = self.scenarios.iter().map(|scenario| run(scenario, &self.tools, RunRequest::default()));
             for mut outcome in futures_util::future::join_all(runs).await {
                 (outcome.started_at, outcome.ended_at) = (now - TimeDelta::seconds(1), now);
                 let reason = outcome.reason.map_or("", crate::names::Reason::as_str);

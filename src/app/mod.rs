@@ -40,7 +40,7 @@ use crate::clock::{self, ClockWatch};
 use crate::diagnostic::Diagnostic;
 use crate::notify::{self, DeliveryService, Links};
 use crate::outcome::Outcome;
-use crate::run::{self, Ticket, Tools};
+use crate::run::{self, RunRequest, RunServices};
 use crate::scenario::{Lookup, Scenario};
 use crate::schedule::{self, Dispatcher, Due, Hooks, Scenarios};
 use crate::sink::prometheus::Prometheus;
@@ -186,10 +186,10 @@ struct Parts {
     _own_port: ClosedPort,
     beats: run::check::CheckIns,
     tokens: run::Tokens,
-    line: run::Line,
+    line: run::ConnectivityMonitor,
     /// Configuration of the outbound heartbeat.
     alive: watch::Sender<Option<notify::OutboundHeartbeat>>,
-    baseline: run::Baseline,
+    baseline: run::BaselineStore,
     footprints: run::Footprints,
     prometheus: Arc<Prometheus>,
     sinks: Arc<Sinks>,
@@ -335,9 +335,9 @@ impl App {
             beats: run::check::CheckIns::new(heard, clock.awake_since()),
             probes: Arc::clone(&probes),
             tokens: run::Tokens::default(),
-            line: run::Line::new(dialer.clone()),
+            line: run::ConnectivityMonitor::new(dialer.clone()),
             alive: watch::Sender::default(),
-            baseline: run::Baseline::new(history, &config.location),
+            baseline: run::BaselineStore::new(history, &config.location),
             footprints,
             prometheus: Arc::clone(&prometheus),
             sinks: Arc::clone(&sinks),
@@ -593,8 +593,8 @@ fn client_of(builder: reqwest::ClientBuilder, tls: &rustls::ClientConfig) -> Res
 }
 
 impl Parts {
-    fn tools(&self) -> Tools {
-        Tools {
+    fn tools(&self) -> RunServices {
+        RunServices {
             tokens: self.tokens.clone(),
             line: self.line.clone(),
             tls: self.tls.clone(),
@@ -620,7 +620,7 @@ impl Parts {
             let needs_browser = due.scenario.needs_browser();
             let traceparent = parts.exports_traces.load(Ordering::Relaxed);
             let running = async move {
-                let ticket = Ticket { run: due.run, due_at: Some(due.due_at), cancel, progress: None, traceparent };
+                let ticket = RunRequest { run: due.run, due_at: Some(due.due_at), cancel, progress: None, traceparent };
                 let outcome = run::run(&due.scenario, &parts.tools(), ticket).await;
                 // A run ends when its outcome is passed on, without waiting for the store.
                 drop(parts.fan_out(outcome, Some(&due.scenario), &intake));

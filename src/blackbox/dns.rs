@@ -10,7 +10,7 @@ use super::metric;
 use super::module::{Dns, RecordRules};
 use super::permit::{Target, split_port};
 use super::probe::{Probe, Stopped, Verdict};
-use crate::wire::dns::{self as records, Message, Record};
+use crate::wire::dns::{self as records, Message, ResourceRecord};
 use crate::wire::{Offer, Route, secure, server_name};
 
 /// Probes a DNS server.
@@ -79,7 +79,7 @@ fn judge(probe: &mut Probe<'_>, dns: &Dns, message: &Message) -> Verdict {
 }
 
 /// Checks records against rules. On failure, returns the violated rule and the record that violates it.
-fn hold<'r>(records: &'r [Record], rules: &RecordRules) -> Result<(), (&'static str, &'r str)> {
+fn hold<'r>(records: &'r [ResourceRecord], rules: &RecordRules) -> Result<(), (&'static str, &'r str)> {
     if records.is_empty() && !rules.not_matches.is_empty() {
         return Err(("fail_if_not_matches_regexp", ""));
     }

@@ -20,7 +20,7 @@ use crate::clock::ClockWatch;
 use crate::diagnostic::{Severity, nearest};
 use crate::names::exit;
 use crate::outcome::{Outcome, RunId, Verdict};
-use crate::run::{self, Progress, Stage, Ticket, Tools};
+use crate::run::{self, Progress, ProgressEvent, RunRequest, RunServices};
 use crate::scenario::{Catalog, Engine, Lookup, LookupError, Scenario, SecretSource, Template, Value, assemble, load};
 use crate::store::evidence::EvidenceFolder;
 use crate::{bounded, wire};
@@ -259,11 +259,11 @@ async fn carry_out(args: &RunArgs, prepared: Prepared) -> u8 {
         return exit::USAGE;
     };
     let browsers = Browsers::new(config, scratch.clone(), executable, metrics);
-    let tools = Tools {
+    let tools = RunServices {
         dialer: crate::wire::Dialer::default(),
         limits: crate::wire::limits::Limits::default(),
         tokens: run::Tokens::default(),
-        line: run::Line::default(),
+        line: run::ConnectivityMonitor::default(),
         tls: wire::tls::Trusted::system(),
         browsers: Some(browsers.clone()),
         lookup: Arc::new(prepared.environment),
@@ -274,7 +274,7 @@ async fn carry_out(args: &RunArgs, prepared: Prepared) -> u8 {
         clock: ClockWatch::start().ok(),
         location: "local".into(),
     };
-    let ticket = Ticket::default();
+    let ticket = RunRequest::default();
     let cancel = ticket.cancel.clone();
     let shown = Shown::new(paint);
     let queue = (0..args.repeat).flat_map(|_| prepared.scenarios.iter());
@@ -286,12 +286,12 @@ async fn carry_out(args: &RunArgs, prepared: Prepared) -> u8 {
                     return None;
                 }
                 let progress = shown.begin(scenario);
-                let ticket = Ticket {
+                let ticket = RunRequest {
                     run: RunId::new(),
                     due_at: None,
                     cancel,
                     progress: Some(progress.listener()),
-                    ..Ticket::default()
+                    ..RunRequest::default()
                 };
                 let outcome = run::run(scenario, tools, ticket).await;
                 progress.end(scenario, &outcome, &args.evidence);
@@ -376,8 +376,8 @@ impl Line<'_> {
         Arc::new(move |stage| {
             let _one_at_a_time = plain.lock().unwrap_or_else(PoisonError::into_inner);
             match (&bar, stage) {
-                (Some(bar), Stage::Began { name, .. }) => bar.set_message(name.to_owned()),
-                (None, Stage::Ended(step)) => {
+                (Some(bar), ProgressEvent::StepStarted { name, .. }) => bar.set_message(name.to_owned()),
+                (None, ProgressEvent::StepFinished(step)) => {
                     let status = format!("{:?}", step.status).to_lowercase();
                     println!("{name}: {} {status} in {}", step.name, crate::scenario::Pretty(step.duration));
                 }

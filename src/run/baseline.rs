@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::usual::{Sketch, Usual};
+use super::duration_baseline::{DurationBaseline, DurationWindow};
 use crate::outcome::{Outcome, StepStatus, Verdict};
 use crate::scenario::{Scenario, ScenarioId};
 use crate::store::{DurationQuery, History, StoreError};
@@ -21,14 +21,14 @@ const MOST_RUNS: u32 = 5000;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Duration windows of one scenario.
-type Kept = Vec<(Key, Sketch)>;
+type Kept = Vec<(Key, DurationWindow)>;
 
 /// Subject of a comparison: the run (`None`) or the step of this name, and the length of the window.
 type Key = (Option<String>, Duration);
 
 /// Duration history of all scenarios.
 #[derive(Clone)]
-pub struct Baseline {
+pub struct BaselineStore {
     history: Arc<dyn History>,
     location: Arc<str>,
     kept: Arc<Mutex<HashMap<ScenarioId, Kept>>>,
@@ -36,16 +36,16 @@ pub struct Baseline {
 
 /// Duration baselines of a scenario at the start of a run.
 #[derive(Debug, Clone, Default)]
-pub struct Usuals(Vec<(Key, Usual)>);
+pub struct RunBaselines(Vec<(Key, DurationBaseline)>);
 
-impl Usuals {
+impl RunBaselines {
     /// Returns the baseline of the run or of one of its steps, or `None` if there are too few past runs.
-    pub fn of(&self, step: Option<&str>, over: Duration) -> Option<Usual> {
+    pub fn of(&self, step: Option<&str>, over: Duration) -> Option<DurationBaseline> {
         self.0.iter().find(|((name, far), _)| name.as_deref() == step && *far == over).map(|(_, usual)| *usual)
     }
 }
 
-impl Baseline {
+impl BaselineStore {
     /// Creates an empty baseline store that reads this history, limited to runs of this location.
     pub fn new(history: Arc<dyn History>, location: &str) -> Self {
         Self { history, location: location.into(), kept: Arc::default() }
@@ -56,7 +56,7 @@ impl Baseline {
     }
 
     /// Returns the baselines of a scenario at time `now`.
-    pub async fn usual(&self, scenario: &Scenario, now: DateTime<Utc>) -> Usuals {
+    pub async fn usual(&self, scenario: &Scenario, now: DateTime<Utc>) -> RunBaselines {
         let mut wanted: Vec<Key> = Vec::new();
         for (step, usual, _) in scenario.comparisons() {
             let key = (step.map(|step| step.name.clone()), usual.over);
@@ -65,7 +65,7 @@ impl Baseline {
             }
         }
         if wanted.is_empty() {
-            return Usuals::default();
+            return RunBaselines::default();
         }
         let id = &scenario.id.value;
         let is_known = self.kept().get(id).is_some_and(|kept| kept.iter().map(|(key, _)| key).eq(&wanted));
@@ -80,7 +80,7 @@ impl Baseline {
         }
         let kept = self.kept();
         let known = kept.get(id).into_iter().flatten();
-        Usuals(known.filter_map(|(key, sketch)| Some((key.clone(), sketch.usual(now)?))).collect())
+        RunBaselines(known.filter_map(|(key, sketch)| Some((key.clone(), sketch.usual(now)?))).collect())
     }
 
     async fn read(&self, id: &ScenarioId, wanted: Vec<Key>, now: DateTime<Utc>) -> Result<Kept, StoreError> {
@@ -94,7 +94,7 @@ impl Baseline {
                 since,
                 limit: MOST_RUNS,
             };
-            let mut sketch = Sketch::new(over);
+            let mut sketch = DurationWindow::new(over);
             for (at, took) in self.history.durations(&asked).await?.into_iter().rev() {
                 sketch.add(at, took);
             }

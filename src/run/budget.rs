@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Usuals;
+use super::RunBaselines;
 use crate::diagnostic::Spanned;
 use crate::names::Reason;
 use crate::outcome::{Failure, PageResult, PageTotals};
@@ -15,7 +15,7 @@ pub fn missed(
     duration: Duration,
     pages: &[(usize, PageResult)],
     totals: &PageTotals,
-    usuals: &Usuals,
+    usuals: &RunBaselines,
 ) -> Vec<(Option<usize>, Failure)> {
     budget.iter().filter_map(|limit| miss(limit, duration, pages, totals, usuals)).collect()
 }
@@ -25,7 +25,7 @@ fn miss(
     duration: Duration,
     pages: &[(usize, PageResult)],
     totals: &PageTotals,
-    usuals: &Usuals,
+    usuals: &RunBaselines,
 ) -> Option<(Option<usize>, Failure)> {
     let told = |step, name: &str, seen: String, allowed: String| {
         let message = format!("{name} {seen} is above the budget of {allowed}");

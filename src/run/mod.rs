@@ -6,14 +6,14 @@
 mod baseline;
 pub mod budget;
 pub mod check;
+mod connectivity;
 mod difference;
-mod flow;
+pub mod duration_baseline;
 mod footprints;
 mod http;
-mod line;
 mod marked;
-mod record;
-pub mod usual;
+mod recorder;
+mod step_runner;
 mod xpath;
 
 use std::panic::AssertUnwindSafe;
@@ -34,16 +34,16 @@ use crate::wire::{self, tls};
 use crate::{browser, wire::limits::Limits};
 
 use difference::Footprint;
-use record::Traces;
+use recorder::Traces;
 
-pub use baseline::{Baseline, Usuals};
+pub use baseline::{BaselineStore, RunBaselines};
+pub use connectivity::{Canary, CanaryCheck, Config as NetworkConfig, ConnectivityMonitor};
 pub use footprints::Footprints;
 pub use http::Tokens;
-pub use line::{Canary, Config as NetworkConfig, Line, Look};
 
 /// Services that a run may use.
 #[derive(Clone)]
-pub struct Tools {
+pub struct RunServices {
     /// TLS settings shared by requests and probes.
     pub tls: tls::Trusted,
     /// Opens connections and limits where they may lead: ports of this agent are excluded by [`wire::ClosedPorts`].
@@ -59,13 +59,13 @@ pub struct Tools {
     /// Received check-ins. `None` where check-ins cannot be received.
     pub beats: Option<check::CheckIns>,
     /// Duration baselines that runs are compared with. `None` if there is no history.
-    pub baseline: Option<Baseline>,
+    pub baseline: Option<BaselineStore>,
     /// Footprints of good runs, which failed runs are compared with. `None` if runs are not compared.
     pub footprints: Option<Footprints>,
     /// OAuth 2.0 access tokens of client credentials, reused across runs.
     pub tokens: Tokens,
     /// Connectivity check, which may show that a failure is an agent fault.
-    pub line: Line,
+    pub line: ConnectivityMonitor,
     /// Detects that the agent was suspended. `None` if that is not monitored.
     pub clock: Option<ClockWatch>,
     /// Location this agent runs from.
@@ -74,7 +74,7 @@ pub struct Tools {
 
 /// Parameters of one run.
 #[derive(Clone, Default)]
-pub struct Ticket {
+pub struct RunRequest {
     /// Id of the run.
     pub run: RunId,
     /// Due time of the run (default: now).
@@ -89,20 +89,20 @@ pub struct Ticket {
 }
 
 /// Callback for the progress of the steps of a run.
-pub type Progress = Arc<dyn Fn(Stage<'_>) + Send + Sync>;
+pub type Progress = Arc<dyn Fn(ProgressEvent<'_>) + Send + Sync>;
 
 /// Event passed to a [`Progress`] callback.
 #[derive(Debug, Clone, Copy)]
-pub enum Stage<'a> {
+pub enum ProgressEvent<'a> {
     /// A step starts.
-    Began {
+    StepStarted {
         /// Name of the step.
         name: &'a str,
         /// Nesting depth of the step in groups.
         depth: u8,
     },
     /// A step ended.
-    Ended(&'a StepResult),
+    StepFinished(&'a StepResult),
 }
 
 /// Runs a scenario once. Every started run yields exactly one outcome.
@@ -110,15 +110,15 @@ pub enum Stage<'a> {
 /// When the process of the page dies for no known reason, the scenario is run once more in a fresh browser. A target
 /// that crashes the page crashes it again at the same step; any other result makes the crash an agent fault. A failure
 /// that is due to missing connectivity is an agent fault as well.
-pub async fn run(scenario: &Arc<Scenario>, tools: &Tools, ticket: Ticket) -> Outcome {
+pub async fn run(scenario: &Arc<Scenario>, tools: &RunServices, ticket: RunRequest) -> Outcome {
     let began = tokio::time::Instant::now();
     let started = clock::elapsed();
-    let (outcome, traces) = look_twice(scenario, tools, ticket).await;
+    let (outcome, traces) = retry_page_crash(scenario, tools, ticket).await;
     let paused = tools.clock.as_ref().map(|clock| clock.paused_since(started)).unwrap_or_default();
     if !paused.is_zero() {
         return asleep(outcome, paused);
     }
-    match tools.line.blame(&outcome, began).await {
+    match tools.line.explain_failure(&outcome, began).await {
         Some(why) => ours(outcome, Reason::Network, &Masked::own_words(why)),
         None => compared(scenario, tools, outcome, traces).await,
     }
@@ -126,7 +126,7 @@ pub async fn run(scenario: &Arc<Scenario>, tools: &Tools, ticket: Ticket) -> Out
 
 /// Completes the outcome of a failed flow with the differences from the last good run. For a good run, stores its
 /// footprint.
-async fn compared(scenario: &Scenario, tools: &Tools, mut outcome: Outcome, traces: Traces) -> Outcome {
+async fn compared(scenario: &Scenario, tools: &RunServices, mut outcome: Outcome, traces: Traces) -> Outcome {
     let Some(footprints) = tools.footprints.as_ref().filter(|_| matches!(outcome.kind, Kind::Browser | Kind::Api))
     else {
         return outcome;
@@ -169,7 +169,7 @@ async fn compared(scenario: &Scenario, tools: &Tools, mut outcome: Outcome, trac
     outcome
 }
 
-async fn look_twice(scenario: &Arc<Scenario>, tools: &Tools, ticket: Ticket) -> (Outcome, Traces) {
+async fn retry_page_crash(scenario: &Arc<Scenario>, tools: &RunServices, ticket: RunRequest) -> (Outcome, Traces) {
     let kills = scenario.needs_browser().then(browser::out_of_memory_kills);
     let (outcome, traces) = attempt(scenario, tools, &ticket, false).await;
     if outcome.reason != Some(Reason::Crash) {
@@ -181,8 +181,8 @@ async fn look_twice(scenario: &Arc<Scenario>, tools: &Tools, ticket: Ticket) -> 
 /// Repeats a run whose page has crashed in a fresh browser.
 async fn look_again(
     scenario: &Arc<Scenario>,
-    tools: &Tools,
-    ticket: Ticket,
+    tools: &RunServices,
+    ticket: RunRequest,
     outcome: Outcome,
     kills: Option<u64>,
 ) -> Outcome {
@@ -201,7 +201,7 @@ async fn look_again(
         );
     }
     // Only the trace of the first attempt is exported.
-    let again = Ticket { run: RunId::new(), progress: None, traceparent: false, ..ticket };
+    let again = RunRequest { run: RunId::new(), progress: None, traceparent: false, ..ticket };
     let (second, _) = attempt(scenario, tools, &again, true).await;
     tools.evidence.forget(second.run).await;
     if second.reason == Some(Reason::Crash) && second.failed_step == outcome.failed_step {
@@ -236,9 +236,9 @@ fn ours(mut outcome: Outcome, reason: Reason, why: &Masked) -> Outcome {
     outcome
 }
 
-async fn attempt(scenario: &Arc<Scenario>, tools: &Tools, ticket: &Ticket, fresh: bool) -> (Outcome, Traces) {
-    let record = record::Record::begin(scenario, tools, ticket);
-    let flow = flow::Flow::new(scenario, tools, ticket, &record, fresh);
+async fn attempt(scenario: &Arc<Scenario>, tools: &RunServices, ticket: &RunRequest, fresh: bool) -> (Outcome, Traces) {
+    let record = recorder::RunRecorder::begin(scenario, tools, ticket);
+    let flow = step_runner::StepRunner::new(scenario, tools, ticket, &record, fresh);
     if let Err(panic) = AssertUnwindSafe(Box::pin(flow.run())).catch_unwind().await {
         let text =
             panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref::<String>().cloned());

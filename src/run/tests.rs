@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
 
 use super::*;
-use crate::demo::{Demo, FAULTS, Fault, Surroundings};
+use crate::demo::{CheckContext, Demo, FAULTS, Fault};
 use crate::outcome::{StepStatus, Verdict};
 use crate::scenario::{LookupError, load};
 
@@ -72,12 +72,12 @@ impl Drop for Folder {
     }
 }
 
-fn tools(lookup: impl Lookup + 'static, evidence: &Folder) -> Tools {
-    Tools {
+fn tools(lookup: impl Lookup + 'static, evidence: &Folder) -> RunServices {
+    RunServices {
         dialer: crate::wire::Dialer::default(),
         limits: crate::wire::limits::Limits::default(),
         tokens: Tokens::default(),
-        line: Line::default(),
+        line: ConnectivityMonitor::default(),
         tls: tls::Trusted::system(),
         browsers: None,
         lookup: Arc::new(lookup),
@@ -98,7 +98,7 @@ fn scenarios(text: &str) -> Vec<Arc<Scenario>> {
 
 async fn run_with(text: &str, lookup: Given) -> Outcome {
     let folder = Folder::new();
-    run(&scenarios(text)[0], &tools(lookup, &folder), Ticket::default()).await
+    run(&scenarios(text)[0], &tools(lookup, &folder), RunRequest::default()).await
 }
 
 async fn run_text(text: &str) -> Outcome {
@@ -370,7 +370,7 @@ async fn a_used_file_fails_at_its_own_lines() {
     let loaded = load("s/t.yaml", &site.flow(flow), &Parts);
     assert_eq!(loaded.diagnostics, []);
     let folder = Folder::new();
-    let outcome = run(&loaded.scenarios[0], &tools(Parts, &folder), Ticket::default()).await;
+    let outcome = run(&loaded.scenarios[0], &tools(Parts, &folder), RunRequest::default()).await;
     assert_eq!(shown(&outcome), r#"failed assertion: the body; expected "no", got "Hello wörld""#);
     let places: Vec<_> = outcome.steps.iter().map(|step| (step.name.as_str(), step.place.as_str())).collect();
     let inner = "s/parts/text.yaml:5:7";
@@ -427,8 +427,8 @@ async fn a_file_that_hangs_holds_up_only_the_run_that_needs_it() {
         // A run with another file continues and ends long before the first one.
         let other = site.flow("  - GET: /json\n    headers: {x-own: \"${secret.word}\"}\n");
         let other = &scenarios(&other.replacen("steps:", "secrets: {word: {file: good}}\nsteps:", 1))[0];
-        let hung = run(needs_it, &tools, Ticket::default());
-        let good = run(other, &tools, Ticket::default());
+        let hung = run(needs_it, &tools, RunRequest::default());
+        let good = run(other, &tools, RunRequest::default());
         let (mut hung, good) = (std::pin::pin!(hung), std::pin::pin!(good));
         let outcome = tokio::select! {
             biased;
@@ -440,7 +440,7 @@ async fn a_file_that_hangs_holds_up_only_the_run_that_needs_it() {
         assert_eq!(outcome.verdict, Verdict::Unknown, "{text}");
         assert!(shown(&outcome).contains(hangs), "{text}: {}", shown(&outcome));
         // Another run does not start a second thread for the file.
-        let second = run(needs_it, &tools, Ticket::default()).await;
+        let second = run(needs_it, &tools, RunRequest::default()).await;
         assert!(shown(&second).ends_with(again), "{text}: {}", shown(&second));
         drop(hold);
     }
@@ -549,18 +549,18 @@ async fn what_differs_from_the_last_good_run_is_told() {
     let (site, folder) = (Site::open().await, Folder::new());
     let scenario = &scenarios(&site.flow("  - GET: /text\n  - GET: /orders\n"))[0];
     let footprints = Some(crate::run::Footprints::new(folder.0.join("good")));
-    let tools = Tools { footprints, ..tools(Given::default(), &folder) };
+    let tools = RunServices { footprints, ..tools(Given::default(), &folder) };
     let text = |outcome: &Outcome| {
         outcome.differences.iter().map(|difference| difference.text.to_string()).collect::<Vec<_>>()
     };
     site.asked.broken.store(true, Ordering::Relaxed);
     // There is no good run yet.
-    assert_eq!(text(&run(scenario, &tools, Ticket::default()).await), [""; 0]);
+    assert_eq!(text(&run(scenario, &tools, RunRequest::default()).await), [""; 0]);
     site.asked.broken.store(false, Ordering::Relaxed);
-    let good = run(scenario, &tools, Ticket::default()).await;
+    let good = run(scenario, &tools, RunRequest::default()).await;
     assert_eq!((good.verdict, text(&good).len()), (Verdict::Passed, 0));
     site.asked.broken.store(true, Ordering::Relaxed);
-    let bad = run(scenario, &tools, Ticket::default()).await;
+    let bad = run(scenario, &tools, RunRequest::default()).await;
     assert_eq!((bad.verdict, text(&bad)), (Verdict::Failed, vec!["GET /orders returns 500, was 200".to_owned()]));
 }
 
@@ -602,7 +602,7 @@ async fn a_run_that_is_stopped_is_lost() {
     let site = Site::open().await;
     for optional in ["", "    optional: true\n"] {
         let text = site.flow(&format!("  - GET: /hang\n{optional}finally:\n  - DELETE: /none\n"));
-        let (folder, ticket) = (Folder::new(), Ticket::default());
+        let (folder, ticket) = (Folder::new(), RunRequest::default());
         let cancel = ticket.cancel.clone();
         let scenario = &scenarios(&text)[0];
         let tools = tools(Given::default(), &folder);
@@ -827,7 +827,7 @@ async fn a_secret_never_leaves() {
         let told = Arc::new(std::sync::Mutex::new(String::new()));
         let heard = Arc::clone(&told);
         let progress: Progress = Arc::new(move |stage| heard.lock().unwrap().push_str(&format!("{stage:?}\n")));
-        let ticket = Ticket { progress: Some(progress), ..Ticket::default() };
+        let ticket = RunRequest { progress: Some(progress), ..RunRequest::default() };
         let outcome = run(&scenarios(&text)[0], &tools(lookup, &folder), ticket).await;
         assert_eq!(outcome.verdict, Verdict::Failed, "{steps}");
         let evidence = &outcome.evidence[0];
@@ -868,7 +868,7 @@ async fn each_fault_of_the_shop_is_found_by_its_scenarios_and_no_others() {
     let stop = CancellationToken::new();
     let demo = Demo::open(0, 0, &stop).await.unwrap();
     let folder = Folder::new();
-    let surroundings = Surroundings::new(&demo);
+    let surroundings = CheckContext::new(&demo);
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
     let mut known = Vec::new();
     for file in ["checks.yaml", "orders-api.yaml"] {
@@ -881,7 +881,7 @@ async fn each_fault_of_the_shop_is_found_by_its_scenarios_and_no_others() {
         // Twice, because a flapping fault only appears every other time.
         let mut failed = std::collections::BTreeSet::new();
         for _ in 0..2 {
-            let runs = known.iter().map(|scenario| run(scenario, &tools, Ticket::default()));
+            let runs = known.iter().map(|scenario| run(scenario, &tools, RunRequest::default()));
             for outcome in futures_util::future::join_all(runs).await {
                 assert!(outcome.verdict.is_conclusive(), "{}", shown(&outcome));
                 if outcome.verdict == Verdict::Failed {

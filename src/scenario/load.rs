@@ -13,9 +13,10 @@ use super::model::{
     SecretSource, Step,
 };
 use super::naming;
-use super::reader::{Fields, Reader, Used, cut};
+use super::reader::{Fields, Reader, Used, cut, plain_name};
 use super::step::{self, Scope};
 use super::template::{Reference, Template, Value};
+use super::timezone::timezone;
 use super::timing::{Cron, reference};
 use super::tree::{self, Entry, Node, Resolved};
 use super::url::{self, Use};
@@ -400,23 +401,6 @@ fn schedule(r: &mut Reader, fields: &Fields<'_>, inherited: Option<chrono_tz::Tz
     }
 }
 
-/// Reads the name of a time zone.
-pub fn timezone(r: &mut Reader, node: &Node) -> Option<chrono_tz::Tz> {
-    let text = r.text(node, "`timezone`")?;
-    if let Ok(zone) = text.parse() {
-        return Some(zone);
-    }
-    let found = Diagnostic::error(&r.source, node.span, format!("unknown time zone `{}`", cut(&text)));
-    let lower = text.to_lowercase();
-    let zones = || chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name());
-    let near = zones().find(|zone| zone.to_lowercase() == lower).or_else(|| nearest(&text, zones()));
-    r.report(match near {
-        Some(near) => found.label(format!("did you mean `{near}`?")),
-        None => found.label("write it like Europe/Warsaw"),
-    });
-    None
-}
-
 /// Alert settings of a file before the defaults are applied.
 #[derive(Debug, Clone, Default)]
 struct AlertParts {
@@ -516,16 +500,6 @@ fn after(r: &mut Reader, node: &Node) -> Option<(u32, u32)> {
             None
         }
     }
-}
-
-/// Checks whether a key is a name that `${…}` can reference, and reports an error otherwise.
-pub fn plain_name(r: &mut Reader, entry: &Entry) -> bool {
-    let good = !entry.key.is_empty() && entry.key.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
-    if !good {
-        let message = format!("`{}` is not a name", cut(&entry.key));
-        r.fail_with(entry.key_span, message, "allowed are letters, digits, _ and -");
-    }
-    good
 }
 
 /// Declarations of a file by name: secrets, one-time passwords and constants.

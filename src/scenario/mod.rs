@@ -23,6 +23,7 @@ mod slo;
 mod step;
 mod target;
 pub mod template;
+mod timezone;
 pub mod timing;
 mod trap;
 pub mod tree;

@@ -509,3 +509,13 @@ pub fn cut(text: &str) -> String {
     }
     line
 }
+
+/// Checks whether a key is a name that `${…}` can reference, and reports an error otherwise.
+pub fn plain_name(r: &mut Reader, entry: &Entry) -> bool {
+    let good = !entry.key.is_empty() && entry.key.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
+    if !good {
+        let message = format!("`{}` is not a name", cut(&entry.key));
+        r.fail_with(entry.key_span, message, "allowed are letters, digits, _ and -");
+    }
+    good
+}

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use super::device::{DEVICES, Device};
 use super::keys::{BASIC_AUTH, BROWSER, BROWSER_TRUST, BUDGET, EVIDENCE, GEOLOCATION, OVERLAY, PRESET_COOKIE, TOTP};
-use super::load::{plain_name, timezone};
 use super::model::{
     BasicAuth, BrowserSettings, Budget, Engine, EvidencePolicy, Geolocation, Headless, Overlay, PresetCookie, Trust,
     Viewport, Vital,
 };
-use super::reader::{Fields, Reader, cut};
+use super::reader::{Fields, Reader, cut, plain_name};
 use super::target::target;
 use super::template::Template;
+use super::timezone::timezone;
 use super::tree::{Entry, Node};
 use super::{http, step, usual};
 use crate::diagnostic::{Diagnostic, Spanned, nearest};

@@ -11,6 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::failure::of_io;
+use super::family::Family;
 use super::resolver::{Found, Resolver};
 use super::{Reach, failure};
 use crate::names::Reason;
@@ -20,33 +21,6 @@ use crate::outcome::Failure;
 const STAGGER: Duration = Duration::from_millis(250);
 /// Maximum number of addresses of a name that are tried.
 const MAX_ADDRESSES: usize = 8;
-
-/// Address families of a name that are used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Family {
-    /// All addresses, alternating between IPv6 and IPv4.
-    #[default]
-    Any,
-    /// IPv4, or IPv6 if there is no IPv4 address.
-    Prefer4,
-    /// IPv6, or IPv4 if there is no IPv6 address.
-    Prefer6,
-    /// Only IPv4.
-    Only4,
-    /// Only IPv6.
-    Only6,
-}
-
-impl Family {
-    /// Returns whether an address may be used.
-    pub(super) fn takes(self, address: IpAddr) -> bool {
-        match self {
-            Self::Only4 => address.is_ipv4(),
-            Self::Only6 => address.is_ipv6(),
-            Self::Any | Self::Prefer4 | Self::Prefer6 => true,
-        }
-    }
-}
 
 /// Options for connecting to a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

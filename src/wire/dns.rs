@@ -161,14 +161,14 @@ pub struct Message {
     pub rcode: u16,
     /// Repeated questions: name in lower case, type, class.
     pub asked: Vec<(String, u16, u16)>,
-    pub answers: Vec<Record>,
-    pub authorities: Vec<Record>,
-    pub additionals: Vec<Record>,
+    pub answers: Vec<ResourceRecord>,
+    pub authorities: Vec<ResourceRecord>,
+    pub additionals: Vec<ResourceRecord>,
 }
 
 /// A resource record.
 #[derive(Debug)]
-pub struct Record {
+pub struct ResourceRecord {
     /// Record in zone file format: name, TTL, class, type and data, separated by tabs.
     pub text: String,
     pub kind: u16,
@@ -179,7 +179,7 @@ pub struct Record {
     pub serial: Option<u32>,
 }
 
-impl Record {
+impl ResourceRecord {
     /// Returns the data in zone file format, or `None` if it does not match the type.
     pub fn data(&self) -> Option<&str> {
         self.data.map(|at| &self.text[at..])
@@ -277,7 +277,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn record(&mut self, high: &mut u16) -> Option<Record> {
+    fn record(&mut self, high: &mut u16) -> Option<ResourceRecord> {
         let name = self.name()?;
         let (kind, class, ttl) = (self.u16()?, self.u16()?, self.u32()?);
         let length = usize::from(self.u16()?);
@@ -299,7 +299,7 @@ impl<'a> Reader<'a> {
             Some(text) => (Some(head.len()), text),
             None => (None, format!("\\# {length} {}", hexadecimal(data))),
         };
-        Some(Record { text: head + &text, kind, class, data: at, serial })
+        Some(ResourceRecord { text: head + &text, kind, class, data: at, serial })
     }
 
     fn data(&mut self, kind: u16, data: &[u8], serial: &mut Option<u32>) -> Option<String> {

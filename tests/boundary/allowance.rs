@@ -398,7 +398,7 @@ async fn no_kind_of_check_reaches_a_closed_port() {
     let mut elsewhere = Vec::new();
     for (check, scenario) in checks.iter().zip(&loaded.scenarios) {
         let before = arrived.lock().unwrap().len();
-        let cut = wachta::run::Ticket { cancel: tokio_util::sync::CancellationToken::new(), ..Default::default() };
+        let cut = wachta::run::RunRequest { cancel: tokio_util::sync::CancellationToken::new(), ..Default::default() };
         let cancel = cut.cancel.clone();
         let (running, came) = (place.run_with(scenario, cut), async {
             let came = async || (arrived.lock().unwrap().len() > before).then_some(());

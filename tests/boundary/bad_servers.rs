@@ -15,7 +15,7 @@ use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use wachta::run::{Ticket, Tokens, Tools, run};
+use wachta::run::{RunRequest, RunServices, Tokens, run};
 use wachta::scenario::{Lookup, LookupError, load};
 use wachta::store::evidence::EvidenceFolder;
 use wachta::wire::tls;
@@ -514,10 +514,10 @@ async fn serve(behaviour: Behaviour) -> SocketAddr {
 }
 
 /// What a run says: its reason, or its verdict when there is none; its message.
-async fn said(tools: &Tools, check: &str) -> (String, String) {
+async fn said(tools: &RunServices, check: &str) -> (String, String) {
     let loaded = load("t.yaml", &format!("checks:\n  a: {{{check}}}\n"), &*tools.lookup);
     assert!(!loaded.is_refused(), "{check}: {:#?}", loaded.diagnostics);
-    let outcome = run(&loaded.scenarios[0], tools, Ticket::default()).await;
+    let outcome = run(&loaded.scenarios[0], tools, RunRequest::default()).await;
     let word = outcome.reason.map_or(outcome.verdict.as_str(), |reason| reason.as_str());
     (word.to_owned(), outcome.message.unwrap_or_default().into_inner())
 }
@@ -537,7 +537,7 @@ async fn what_servers_do_wrong_is_told_as_what_it_is() {
     rows.extend(handshakes);
     rows.extend(http2());
     let folder = Folder::new("bad-servers");
-    let tools = Tools {
+    let tools = RunServices {
         dialer: wachta::wire::Dialer::default(),
         limits: wachta::wire::limits::Limits::default(),
         tls: tls::Trusted::system(),
@@ -545,7 +545,7 @@ async fn what_servers_do_wrong_is_told_as_what_it_is() {
         lookup: Arc::new(Surroundings(HashMap::from([("ca.pem", pem)]))),
         evidence: EvidenceFolder::new(folder.path()),
         tokens: Tokens::default(),
-        line: wachta::run::Line::default(),
+        line: wachta::run::ConnectivityMonitor::default(),
         beats: None,
         baseline: None,
         footprints: None,

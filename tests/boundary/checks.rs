@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use wachta::app::lookup::Environment;
 use wachta::outcome::{Outcome, RunId, Verdict};
-use wachta::run::{Ticket, Tokens, Tools, run};
+use wachta::run::{RunRequest, RunServices, Tokens, run};
 use wachta::scenario::load;
 use wachta::store::evidence::EvidenceFolder;
 use wachta::wire::tls;
@@ -83,7 +83,7 @@ async fn checked(check: &str) -> Outcome {
     let environment = Environment::everything();
     let loaded = load("t.yaml", &format!("checks:\n  a: {{{check}}}\n"), &environment);
     assert!(loaded.diagnostics.is_empty(), "{check}: {:?}", loaded.diagnostics);
-    let tools = Tools {
+    let tools = RunServices {
         dialer: wachta::wire::Dialer::default(),
         limits: wachta::wire::limits::Limits::default(),
         tls: tls::Trusted::system(),
@@ -95,10 +95,10 @@ async fn checked(check: &str) -> Outcome {
         footprints: None,
         clock: None,
         tokens: Tokens::default(),
-        line: wachta::run::Line::default(),
+        line: wachta::run::ConnectivityMonitor::default(),
         location: "here".into(),
     };
-    run(&loaded.scenarios[0], &tools, Ticket::default()).await
+    run(&loaded.scenarios[0], &tools, RunRequest::default()).await
 }
 
 /// The verdict, and what is told.

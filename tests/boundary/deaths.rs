@@ -17,7 +17,7 @@ use wachta::browser::{Browsers, Config, Metrics};
 use wachta::demo::Demo;
 use wachta::names::Reason;
 use wachta::outcome::{Outcome, RunId, Verdict};
-use wachta::run::{self, Ticket, Tools};
+use wachta::run::{self, RunRequest, RunServices};
 use wachta::scenario::{Engine, Lookup, LookupError, Scenario, load};
 use wachta::store::evidence::EvidenceFolder;
 use wachta::store::{History as _, Runs as _, Sqlite};
@@ -125,16 +125,16 @@ fn scenario(text: &str) -> Arc<Scenario> {
     Arc::clone(&loaded.scenarios[0])
 }
 
-fn tools(folder: &Path, config: Config) -> (Browsers, Tools) {
+fn tools(folder: &Path, config: Config) -> (Browsers, RunServices) {
     let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
     let guard = PathBuf::from(env!("CARGO_BIN_EXE_wachta"));
     let config = Config { loopback_only: true, ..config };
     let browsers = Browsers::new(config, folder.join("browsers"), guard, metrics);
-    let tools = Tools {
+    let tools = RunServices {
         dialer: wachta::wire::Dialer::default(),
         limits: wachta::wire::limits::Limits::default(),
         tokens: run::Tokens::default(),
-        line: run::Line::default(),
+        line: run::ConnectivityMonitor::default(),
         tls: wachta::wire::tls::Trusted::system(),
         browsers: Some(browsers.clone()),
         lookup: Arc::new(Nothing),
@@ -176,7 +176,7 @@ struct Seen {
 }
 
 /// One run with one blow, some time after the page has asked for `/gate`.
-async fn struck(number: usize, row: &Row, tools: &Tools, folder: &Path, pause: Duration) -> Seen {
+async fn struck(number: usize, row: &Row, tools: &RunServices, folder: &Path, pause: Duration) -> Seen {
     let site = Arc::new(Site::default());
     let shared = Arc::clone(&site);
     let base = serve(move |request| page(Arc::clone(&shared), request)).await;
@@ -192,7 +192,7 @@ async fn struck(number: usize, row: &Row, tools: &Tools, folder: &Path, pause: D
         return agent_killed(&text, &site, pause).await;
     }
     let scenario = scenario(&text);
-    let running = run::run(&scenario, tools, Ticket::default());
+    let running = run::run(&scenario, tools, RunRequest::default());
     let strike = async {
         let Blow::Signal(victim, how) = row.blow else {
             site.open.store(true, Ordering::Relaxed);
@@ -411,7 +411,7 @@ async fn users_of_the_same_login_never_meet() {
     let one_after_the_other = async || {
         let mut bad = Vec::new();
         while next.fetch_add(1, Ordering::Relaxed) < runs {
-            let outcome = run::run(&scenario, &tools, Ticket::default()).await;
+            let outcome = run::run(&scenario, &tools, RunRequest::default()).await;
             if outcome.verdict != Verdict::Passed {
                 bad.push(format!("{outcome:#?}"));
             }

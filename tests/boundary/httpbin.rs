@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wachta::outcome::{StepStatus, Verdict};
-use wachta::run::{Ticket, Tokens, Tools, run};
+use wachta::run::{RunRequest, RunServices, Tokens, run};
 use wachta::scenario::{Action, Lookup, LookupError, Step, load};
 use wachta::store::evidence::EvidenceFolder;
 use wachta::wire::tls;
@@ -57,7 +57,7 @@ async fn sixty_assertions_over_httpbin() {
     assert_eq!(loaded.diagnostics, []);
     let scenario = &loaded.scenarios[0];
     assert!(assertions(&scenario.steps) >= 60, "only {} assertions", assertions(&scenario.steps));
-    let tools = Tools {
+    let tools = RunServices {
         dialer: wachta::wire::Dialer::default(),
         limits: wachta::wire::limits::Limits::default(),
         tls: tls::Trusted::system(),
@@ -65,14 +65,14 @@ async fn sixty_assertions_over_httpbin() {
         lookup,
         evidence: EvidenceFolder::new(folder.path().join("evidence")),
         tokens: Tokens::default(),
-        line: wachta::run::Line::default(),
+        line: wachta::run::ConnectivityMonitor::default(),
         beats: None,
         baseline: None,
         footprints: None,
         clock: None,
         location: "here".into(),
     };
-    let outcome = run(scenario, &tools, Ticket::default()).await;
+    let outcome = run(scenario, &tools, RunRequest::default()).await;
     let failed: Vec<_> = outcome.steps.iter().filter(|step| step.status != StepStatus::Passed).collect();
     assert_eq!(outcome.verdict, Verdict::Passed, "{failed:#?}\n{}", group.log());
     // One connection serves nearly all of it: no step connects but where the server has closed.

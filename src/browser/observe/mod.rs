@@ -102,7 +102,7 @@ impl Observed {
     }
 
     fn network(&mut self, name: &str, params: &Json, received: f64) {
-        let Some(stage) = traffic::Stage::of(name) else { return };
+        let Some(stage) = traffic::NetworkEvent::of(name) else { return };
         let (navigation, context) = (params["navigation"].as_str(), params["context"].as_str());
         let document = self.documents.of_request(navigation, context);
         let is_its_own = document.is_some_and(|index| self.documents.is_navigation(index, navigation));

@@ -26,14 +26,14 @@ const HEADERS: usize = 200;
 
 /// Kind of a `network` event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(super) enum NetworkEvent {
     Sent,
     Started,
     Completed,
     Failed,
 }
 
-impl Stage {
+impl NetworkEvent {
     pub(super) fn of(name: &str) -> Option<Self> {
         match name {
             "beforeRequestSent" => Some(Self::Sent),
@@ -186,7 +186,7 @@ impl Traffic {
     /// Records an event and returns the state of its request. Returns `None` for requests that do not use the network.
     pub(super) fn event(
         &mut self,
-        stage: Stage,
+        stage: NetworkEvent,
         params: &Json,
         document: Option<usize>,
         step: usize,
@@ -209,16 +209,16 @@ impl Traffic {
         exchange.request(request, &mut room);
         exchange.started = started(engine, &request["timings"]).or(time(&params["timestamp"])).unwrap_or(received);
         // The head that starts a response on Chromium may still be that of the previous redirect.
-        let is_stale = stage == Stage::Started
+        let is_stale = stage == NetworkEvent::Started
             && redirects > 0
             && params["response"]["status"].as_u64().is_some_and(|status| (300..400).contains(&status));
         if params["response"].is_object() && !is_stale {
             exchange.response = Some(response(engine, &params["response"], &exchange.method, &mut room));
         }
         match stage {
-            Stage::Sent | Stage::Started => {}
-            Stage::Completed => exchange.done = true,
-            Stage::Failed => {
+            NetworkEvent::Sent | NetworkEvent::Started => {}
+            NetworkEvent::Completed => exchange.done = true,
+            NetworkEvent::Failed => {
                 exchange.done = true;
                 exchange.error = Some(kept(params["errorText"].as_str().unwrap_or("no response"), 300));
             }

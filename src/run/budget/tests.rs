@@ -20,7 +20,7 @@ fn what_is_above_a_limit_is_told_once_and_with_its_worst_page() {
             Duration::from_millis(20_120),
             &pages,
             &totals,
-            &Usuals::default(),
+            &RunBaselines::default(),
         );
         assert_eq!(found.first().map(|(step, failure)| (*step, failure.message.as_str())), expected, "{budget:?}");
         assert!(found.iter().all(|(_, failure)| failure.span == Some(span) && failure.reason == Reason::Budget));

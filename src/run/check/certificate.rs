@@ -16,7 +16,7 @@ use crate::values::expect::{Filled, Seen};
 
 /// Certificate chain and session parameters that a server presented.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Shown {
+pub struct PeerCertificate {
     /// Earliest expiry of the certificates in the chain.
     pub expires_at: DateTime<Utc>,
     /// Subject of the certificate that expires first.
@@ -28,7 +28,7 @@ pub struct Shown {
     cipher: String,
 }
 
-impl Shown {
+impl PeerCertificate {
     /// Reads the properties of an established session. Returns `None` if a certificate cannot be parsed.
     pub fn of(session: &ClientConnection) -> Option<Self> {
         let suite = session.negotiated_cipher_suite()?.suite();

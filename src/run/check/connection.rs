@@ -13,7 +13,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use url::{Position, Url};
 
-use super::Surroundings;
+use super::CheckContext;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::wire::tls;
@@ -27,7 +27,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 /// A connection, over TLS or not.
 pub type Stream = Box<dyn Duplex>;
 
-impl Surroundings<'_> {
+impl CheckContext<'_> {
     /// Stores what the check is waiting for, for the message on timeout.
     pub(super) fn waits_for(&self, what: String) {
         *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);

@@ -10,17 +10,17 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::connection::{Duplex, broken, packets, unanswered};
 use super::message::{self, Answer};
-use super::{Surroundings, configuration, faster_than};
+use super::{CheckContext, configuration, faster_than};
 use crate::names::Reason;
 use crate::outcome::{Failure, RunId};
-use crate::scenario::check::dns::{DnsCheck, Record, Server};
+use crate::scenario::check::dns::{DnsCheck, RecordType, Server};
 use crate::values::expect::{Filled, Seen};
 
 /// Time to wait for a response before the query is sent again.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs the check.
-pub async fn check(check: &DnsCheck, around: &Surroundings<'_>) -> Result<(), Failure> {
+pub async fn check(check: &DnsCheck, around: &CheckContext<'_>) -> Result<(), Failure> {
     let (answer, took) = around.bounded(ask(check, around)).await?;
     match &check.rcode {
         Some(_) => around.held(check.rcode.as_ref(), "the response code", &Seen::text(&answer.rcode))?,
@@ -92,9 +92,9 @@ fn list(records: &[String]) -> Json {
     Json::Array(records.iter().map(|one| Json::from(one.as_str())).collect())
 }
 
-async fn ask(check: &DnsCheck, around: &Surroundings<'_>) -> Result<Answer, Failure> {
+async fn ask(check: &DnsCheck, around: &CheckContext<'_>) -> Result<Answer, Failure> {
     let name = around.values.fill(&check.name)?;
-    let name = if check.record == Record::Ptr { reverse(&name) } else { name };
+    let name = if check.record == RecordType::Ptr { reverse(&name) } else { name };
     let server = match &check.server {
         Some(server) => {
             let text = around.values.fill(server)?;
@@ -180,7 +180,7 @@ async fn over_stream(stream: &mut (impl Duplex + ?Sized), question: &[u8]) -> Re
     Ok(answer)
 }
 
-async fn over_https(url: &url::Url, question: Vec<u8>, around: &Surroundings<'_>) -> Result<Vec<u8>, Failure> {
+async fn over_https(url: &url::Url, question: Vec<u8>, around: &CheckContext<'_>) -> Result<Vec<u8>, Failure> {
     let kind = "application/dns-message";
     let request = hyper::Request::post("/")
         .header("content-type", kind)

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 
-use super::{Case, CaseEnd, Checked, Surroundings, faster_than, junit};
+use super::{Case, CaseEnd, CheckContext, CheckResult, faster_than, junit};
 use crate::names::Reason;
 use crate::outcome::{EvidenceKind, Failure};
 use crate::scenario::check::exec::ExecCheck;
@@ -30,7 +30,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_millis(500);
 
 /// Runs the check.
-pub async fn check(check: &ExecCheck, around: &Surroundings<'_>) -> Checked {
+pub async fn check(check: &ExecCheck, around: &CheckContext<'_>) -> CheckResult {
     let folder = folder(&around.values.scenario().source.path);
     let report = check.junit.as_ref().map(|path| folder.join(&path.value));
     let stale = report.as_deref().and_then(written_at);
@@ -69,7 +69,7 @@ pub async fn check(check: &ExecCheck, around: &Surroundings<'_>) -> Checked {
     let evidence = result.is_err().then_some((EvidenceKind::Output, "output.txt", output));
     let mut cases = cases;
     cases.truncate(junit::MOST_CASES);
-    Checked { result, expires_at: None, cases, evidence }
+    CheckResult { result, expires_at: None, cases, evidence }
 }
 
 struct Ended {
@@ -78,7 +78,7 @@ struct Ended {
     output: Vec<u8>,
 }
 
-async fn run(check: &ExecCheck, folder: &Path, around: &Surroundings<'_>) -> Result<Ended, Failure> {
+async fn run(check: &ExecCheck, folder: &Path, around: &CheckContext<'_>) -> Result<Ended, Failure> {
     let configuration = |text: String| Failure::new(Reason::Configuration, text).at(check.program.span);
     let environment = around.values.exec(&check.program)?;
     let arguments = check.arguments.iter().map(|one| around.values.fill(one)).collect::<Result<Vec<_>, _>>()?;

@@ -7,7 +7,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::HeaderMap;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
-use super::{Surroundings, configuration, faster_than};
+use super::{CheckContext, configuration, faster_than};
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::check::grpc::{GrpcCheck, address};
@@ -42,7 +42,7 @@ const CODES: [&str; 17] = [
 ];
 
 /// Runs the check.
-pub async fn check(check: &GrpcCheck, around: &Surroundings<'_>) -> Result<(), Failure> {
+pub async fn check(check: &GrpcCheck, around: &CheckContext<'_>) -> Result<(), Failure> {
     let (state, took) = around.bounded(call(check, around)).await?;
     if state != "SERVING" {
         return Err(Failure::new(Reason::Assertion, "service is not SERVING").compared("SERVING", state));
@@ -51,7 +51,7 @@ pub async fn check(check: &GrpcCheck, around: &Surroundings<'_>) -> Result<(), F
 }
 
 /// Calls the health service and returns the state of the service.
-async fn call(check: &GrpcCheck, around: &Surroundings<'_>) -> Result<String, Failure> {
+async fn call(check: &GrpcCheck, around: &CheckContext<'_>) -> Result<String, Failure> {
     let text = around.values.fill(&check.address)?;
     let bad = |problem: String| configuration("`grpc`", &check.address, &problem);
     let (host, port, tls) = address(&text).map_err(bad)?;

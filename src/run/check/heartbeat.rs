@@ -8,7 +8,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
-use super::Surroundings;
+use super::CheckContext;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::check::heartbeat::HeartbeatCheck;
@@ -30,7 +30,7 @@ impl CheckIns {
 }
 
 /// Runs the check.
-pub async fn check(check: &HeartbeatCheck, around: &Surroundings<'_>) -> Result<(), Failure> {
+pub async fn check(check: &HeartbeatCheck, around: &CheckContext<'_>) -> Result<(), Failure> {
     let Some(beats) = &around.tools.beats else {
         return Err(Failure::new(Reason::Configuration, "check-ins are received by `wachta serve` only"));
     };

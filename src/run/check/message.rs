@@ -1,6 +1,6 @@
 //! DNS messages of a DNS check: encodes the query and decodes the response into records in presentation format.
 
-use crate::scenario::check::dns::Record;
+use crate::scenario::check::dns::RecordType;
 use crate::wire::dns::{self, Message};
 
 /// Class of internet records.
@@ -19,13 +19,13 @@ pub struct Answer {
     pub records: Vec<String>,
 }
 
-fn number(record: Record) -> u16 {
+fn number(record: RecordType) -> u16 {
     dns::kind(record.as_str()).expect("every type of a check is one of DNS")
 }
 
 /// Encodes a query with recursion desired and a buffer size of 1232 bytes. Returns `None` if `name` is not a valid
 /// domain name.
-pub fn question(id: u16, name: &str, record: Record) -> Option<Vec<u8>> {
+pub fn question(id: u16, name: &str, record: RecordType) -> Option<Vec<u8>> {
     let mut bytes = dns::question(id, name, number(record), IN, true)?;
     // AD asks the server to report whether it validated the answer (RFC 6840, section 5.7). One additional record
     // follows.
@@ -36,7 +36,7 @@ pub fn question(id: u16, name: &str, record: Record) -> Option<Vec<u8>> {
 }
 
 /// Decodes the response to a query. Returns `None` if it answers another query or cannot be parsed.
-pub fn answer(bytes: &[u8], question: &[u8], record: Record) -> Option<Answer> {
+pub fn answer(bytes: &[u8], question: &[u8], record: RecordType) -> Option<Answer> {
     let (message, question) = (Message::parse(bytes)?, Message::parse(question)?);
     // A server that cannot parse the query may omit it from the response.
     let repeated = message.asked == question.asked || message.asked.is_empty() && message.rcode != 0;
@@ -54,17 +54,17 @@ pub fn answer(bytes: &[u8], question: &[u8], record: Record) -> Option<Answer> {
 }
 
 /// Converts zone file data into plain text: names without the final dot, TXT strings joined.
-fn plain(record: Record, data: &str) -> String {
+fn plain(record: RecordType, data: &str) -> String {
     let undotted = |name: &str| {
         // The root name stays a single dot.
         let rest = name.strip_suffix('.').filter(|rest| !rest.is_empty() && !rest.ends_with(' '));
         rest.unwrap_or(name).to_owned()
     };
     match record {
-        Record::A | Record::Aaaa | Record::Caa => data.to_owned(),
-        Record::Txt => unquoted(data),
-        Record::Cname | Record::Ns | Record::Ptr | Record::Mx | Record::Srv => undotted(data),
-        Record::Soa => {
+        RecordType::A | RecordType::Aaaa | RecordType::Caa => data.to_owned(),
+        RecordType::Txt => unquoted(data),
+        RecordType::Cname | RecordType::Ns | RecordType::Ptr | RecordType::Mx | RecordType::Srv => undotted(data),
+        RecordType::Soa => {
             let mut words: Vec<String> = data.split(' ').map(ToOwned::to_owned).collect();
             for name in words.iter_mut().take(2) {
                 *name = undotted(name);
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     /// Builds a response by hand according to RFC 1035: `example.com` with records of one type.
-    fn reply(question: &[u8], flags: u16, record: Record, data: &[&[u8]]) -> Vec<u8> {
+    fn reply(question: &[u8], flags: u16, record: RecordType, data: &[&[u8]]) -> Vec<u8> {
         let end = question.len() - 11;
         let mut bytes = question[..2].to_vec();
         bytes.extend_from_slice(&flags.to_be_bytes());
@@ -121,51 +121,51 @@ mod tests {
 
     #[test]
     fn every_record_is_written_as_people_write_it() {
-        let check = |record: Record, data: &[u8], expected: &str| {
+        let check = |record: RecordType, data: &[u8], expected: &str| {
             let question = question(7, "Example.com.", record).unwrap();
             let read = answer(&reply(&question, 0x81a0, record, &[data]), &question, record).unwrap();
             assert_eq!((read.rcode.as_str(), read.records.as_slice()), ("NOERROR", &[expected.to_owned()][..]));
             assert!(read.verified && !read.truncated);
         };
-        check(Record::A, &[203, 0, 113, 10], "203.0.113.10");
-        check(Record::Aaaa, &[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], "2001:db8::1");
-        check(Record::Cname, &[1, b'a', 0xc0, 12], "a.Example.com");
-        check(Record::Ns, &[3, b'n', b's', b'1', 0xc0, 12], "ns1.Example.com");
-        check(Record::Ptr, &[1, b'.', 0], "\\.");
-        check(Record::Mx, &[0, 10, 4, b'm', b'a', b'i', b'l', 0xc0, 12], "10 mail.Example.com");
-        check(Record::Mx, &[0, 0, 0], "0 .");
-        check(Record::Txt, &[3, b'a', b'=', b'1', 2, b';', b'b'], "a=1;b");
-        check(Record::Srv, &[0, 1, 0, 2, 0x1f, 0x90, 1, b's', 0], "1 2 8080 s");
-        check(Record::Caa, b"\x00\x05issueca.example", "0 issue \"ca.example\"");
+        check(RecordType::A, &[203, 0, 113, 10], "203.0.113.10");
+        check(RecordType::Aaaa, &[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], "2001:db8::1");
+        check(RecordType::Cname, &[1, b'a', 0xc0, 12], "a.Example.com");
+        check(RecordType::Ns, &[3, b'n', b's', b'1', 0xc0, 12], "ns1.Example.com");
+        check(RecordType::Ptr, &[1, b'.', 0], "\\.");
+        check(RecordType::Mx, &[0, 10, 4, b'm', b'a', b'i', b'l', 0xc0, 12], "10 mail.Example.com");
+        check(RecordType::Mx, &[0, 0, 0], "0 .");
+        check(RecordType::Txt, &[3, b'a', b'=', b'1', 2, b';', b'b'], "a=1;b");
+        check(RecordType::Srv, &[0, 1, 0, 2, 0x1f, 0x90, 1, b's', 0], "1 2 8080 s");
+        check(RecordType::Caa, b"\x00\x05issueca.example", "0 issue \"ca.example\"");
         let soa =
             [&[1, b'm', 0, 1, b'r', 0][..], &[0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 1, 0][..]].concat();
-        check(Record::Soa, &soa, "m r 1 2 3 4 256");
+        check(RecordType::Soa, &soa, "m r 1 2 3 4 256");
     }
 
     #[test]
     fn what_is_no_answer_is_none() {
-        let question = question(7, "example.com", Record::A).unwrap();
-        let good = reply(&question, 0x8180, Record::A, &[&[1, 2, 3, 4], &[1, 2, 3, 5]]);
-        assert_eq!(answer(&good, &question, Record::A).unwrap().records.len(), 2);
+        let question = question(7, "example.com", RecordType::A).unwrap();
+        let good = reply(&question, 0x8180, RecordType::A, &[&[1, 2, 3, 4], &[1, 2, 3, 5]]);
+        assert_eq!(answer(&good, &question, RecordType::A).unwrap().records.len(), 2);
         // Truncated at any position, it is rejected without a panic.
         for end in 0..good.len() {
-            assert_eq!(answer(&good[..end], &question, Record::A), None, "{end}");
+            assert_eq!(answer(&good[..end], &question, RecordType::A), None, "{end}");
         }
-        let other = super::question(8, "example.com", Record::A).unwrap();
-        assert_eq!(answer(&good, &other, Record::A), None, "another id");
-        let other = super::question(7, "example.org", Record::A).unwrap();
-        assert_eq!(answer(&good, &other, Record::A), None, "another name");
-        assert_eq!(answer(&question, &question, Record::A), None, "a question");
+        let other = super::question(8, "example.com", RecordType::A).unwrap();
+        assert_eq!(answer(&good, &other, RecordType::A), None, "another id");
+        let other = super::question(7, "example.org", RecordType::A).unwrap();
+        assert_eq!(answer(&good, &other, RecordType::A), None, "another name");
+        assert_eq!(answer(&question, &question, RecordType::A), None, "a question");
         // A name that points to itself, and one that points ahead.
         for pointer in [[0xc0, 29 + 12], [0xc0, 0xff]] {
-            let lying = reply(&question, 0x8180, Record::Cname, &[&pointer]);
-            assert_eq!(answer(&lying, &question, Record::Cname), None);
+            let lying = reply(&question, 0x8180, RecordType::Cname, &[&pointer]);
+            assert_eq!(answer(&lying, &question, RecordType::Cname), None);
         }
-        assert_eq!(answer(&reply(&question, 0x8180, Record::A, &[&[1, 2, 3]]), &question, Record::A), None);
-        let refused = answer(&reply(&question, 0x8185, Record::A, &[]), &question, Record::A).unwrap();
+        assert_eq!(answer(&reply(&question, 0x8180, RecordType::A, &[&[1, 2, 3]]), &question, RecordType::A), None);
+        let refused = answer(&reply(&question, 0x8185, RecordType::A, &[]), &question, RecordType::A).unwrap();
         assert_eq!((refused.rcode.as_str(), refused.records.len()), ("REFUSED", 0));
         for bad in ["a..b", &"a".repeat(64), &"a.".repeat(200)] {
-            assert_eq!(super::question(1, bad, Record::A), None, "{bad}");
+            assert_eq!(super::question(1, bad, RecordType::A), None, "{bad}");
         }
     }
 }

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
-use super::Tools;
+use super::RunServices;
 use crate::diagnostic::Spanned;
 use crate::names::Reason;
 use crate::outcome::{EvidenceKind, Failure};
@@ -41,9 +41,9 @@ use crate::values::expect::{Filled, Seen};
 pub use heartbeat::CheckIns;
 
 /// Context of one check: its services, values and timeout.
-pub(super) struct Surroundings<'a> {
+pub(super) struct CheckContext<'a> {
     pub(super) values: &'a Values,
-    pub(super) tools: &'a Tools,
+    pub(super) tools: &'a RunServices,
     pub(super) due_at: DateTime<Utc>,
     pub(super) timeout: Duration,
     /// Description of what the check is waiting for, for the timeout message.
@@ -51,7 +51,7 @@ pub(super) struct Surroundings<'a> {
 }
 
 /// Result of a check.
-pub(super) struct Checked {
+pub(super) struct CheckResult {
     /// Failure of the check, if any.
     pub(super) result: Result<(), Failure>,
     /// Earliest expiry of the certificates in the chain that the server presented.
@@ -84,14 +84,14 @@ pub(super) enum CaseEnd {
     Failed(String),
 }
 
-impl From<Result<(), Failure>> for Checked {
+impl From<Result<(), Failure>> for CheckResult {
     fn from(result: Result<(), Failure>) -> Self {
         Self { result, expires_at: None, cases: Vec::new(), evidence: None }
     }
 }
 
 /// Runs a check.
-pub(super) async fn check(check: &Check, around: &Surroundings<'_>) -> Checked {
+pub(super) async fn check(check: &Check, around: &CheckContext<'_>) -> CheckResult {
     match check {
         Check::Tcp(check) => tcp::check(check, around).await.into(),
         Check::Tls(check) => tls::check(check, around).await,
@@ -108,8 +108,8 @@ pub(super) async fn check(check: &Check, around: &Surroundings<'_>) -> Checked {
     }
 }
 
-impl<'a> Surroundings<'a> {
-    pub(super) fn new(values: &'a Values, tools: &'a Tools, due_at: DateTime<Utc>, timeout: Duration) -> Self {
+impl<'a> CheckContext<'a> {
+    pub(super) fn new(values: &'a Values, tools: &'a RunServices, due_at: DateTime<Utc>, timeout: Duration) -> Self {
         Self { values, tools, due_at, timeout, waiting: Mutex::default() }
     }
 

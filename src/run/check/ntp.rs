@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::connection::{packets, unanswered};
-use super::{Surroundings, configuration, faster_than};
+use super::{CheckContext, configuration, faster_than};
 use crate::names::Reason;
 use crate::outcome::{Failure, RunId};
 use crate::scenario::check::ntp::{NtpCheck, address};
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const EPOCH: i64 = 2_208_988_800;
 
 /// Runs the check.
-pub async fn check(check: &NtpCheck, around: &Surroundings<'_>) -> Result<(), Failure> {
+pub async fn check(check: &NtpCheck, around: &CheckContext<'_>) -> Result<(), Failure> {
     let text = around.values.fill(&check.address)?;
     let (host, port) = address(&text).map_err(|problem| configuration("`ntp`", &check.address, &problem))?;
     let (offset, took) = around.bounded(around.first(&host, port, ask)).await?;

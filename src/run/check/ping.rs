@@ -9,7 +9,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
 use super::connection::broken;
-use super::{Surroundings, configuration, faster_than};
+use super::{CheckContext, configuration, faster_than};
 use crate::names::Reason;
 use crate::outcome::{Failure, RunId};
 use crate::scenario::check::ping::{PingCheck, host};
@@ -19,7 +19,7 @@ use crate::wire::of_io;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs the check.
-pub async fn check(check: &PingCheck, around: &Surroundings<'_>) -> Result<(), Failure> {
+pub async fn check(check: &PingCheck, around: &CheckContext<'_>) -> Result<(), Failure> {
     let text = around.values.fill(&check.host)?;
     let host = host(&text).map_err(|problem| configuration("`ping`", &check.host, &problem))?;
     let (took, _) = around.bounded(around.first(&host, 0, echo)).await?;

@@ -6,7 +6,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow, PgSslMode, PgValueRe
 use sqlx::{ConnectOptions as _, Connection as _, Row as _, TypeInfo as _, ValueRef as _};
 
 use super::relay::Relay;
-use super::{Surroundings, configuration, faster_than};
+use super::{CheckContext, configuration, faster_than};
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::check;
@@ -16,7 +16,7 @@ use crate::wire::of_io;
 use crate::wire::tls;
 
 /// Runs the check.
-pub async fn check(check: &PostgresCheck, around: &Surroundings<'_>) -> Result<(), Failure> {
+pub async fn check(check: &PostgresCheck, around: &CheckContext<'_>) -> Result<(), Failure> {
     let (value, took) = around.bounded(ask(check, around)).await?;
     let seen = match value {
         Json::Null => Seen::Nothing,
@@ -26,7 +26,7 @@ pub async fn check(check: &PostgresCheck, around: &Surroundings<'_>) -> Result<(
     faster_than(check.faster_than.as_ref(), took)
 }
 
-async fn ask(check: &PostgresCheck, around: &Surroundings<'_>) -> Result<Json, Failure> {
+async fn ask(check: &PostgresCheck, around: &CheckContext<'_>) -> Result<Json, Failure> {
     let text = around.values.fill(&check.url)?;
     let url = url(&text).map_err(|problem| configuration("`postgres`", &check.url, &problem))?;
     nothing_of_the_environment(|name| std::env::var_os(name).is_some())
@@ -54,7 +54,7 @@ async fn ask(check: &PostgresCheck, around: &Surroundings<'_>) -> Result<Json, F
 }
 
 /// Opens the connection and runs the query.
-async fn talk(options: PgConnectOptions, sql: &str, around: &Surroundings<'_>) -> Result<Json, Failure> {
+async fn talk(options: PgConnectOptions, sql: &str, around: &CheckContext<'_>) -> Result<Json, Failure> {
     let mut connection: PgConnection = options.connect().await.map_err(|error| failure(&error))?;
     let limit = format!("SET LOCAL statement_timeout = {}", around.timeout.as_millis().max(1));
     let query = async || {
@@ -92,7 +92,7 @@ fn nothing_of_the_environment(is_set: impl Fn(&str) -> bool) -> Result<(), Failu
 }
 
 /// Creates connection options that use nothing from the agent's environment, `.pgpass` included.
-fn options(url: &url::Url, around: &Surroundings<'_>) -> PgConnectOptions {
+fn options(url: &url::Url, around: &CheckContext<'_>) -> PgConnectOptions {
     let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
     let user = decoded(url.username());
     let password = decoded(url.password().unwrap_or_default());

@@ -6,7 +6,7 @@ use tokio::io::{AsyncWriteExt as _, BufReader};
 
 use super::connection::broken;
 use super::resp::{self, Answer};
-use super::{Surroundings, configuration, faster_than};
+use super::{CheckContext, configuration, faster_than};
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::check;
@@ -14,7 +14,7 @@ use crate::scenario::check::redis::{RedisCheck, url};
 use crate::values::expect::{Seen, cut};
 
 /// Runs the check.
-pub async fn check(check: &RedisCheck, around: &Surroundings<'_>) -> Result<(), Failure> {
+pub async fn check(check: &RedisCheck, around: &CheckContext<'_>) -> Result<(), Failure> {
     let (value, took) = around.bounded(ask(check, around)).await?;
     let seen = match value {
         Json::Null => Seen::Nothing,
@@ -24,7 +24,7 @@ pub async fn check(check: &RedisCheck, around: &Surroundings<'_>) -> Result<(), 
     faster_than(check.faster_than.as_ref(), took)
 }
 
-async fn ask(check: &RedisCheck, around: &Surroundings<'_>) -> Result<Json, Failure> {
+async fn ask(check: &RedisCheck, around: &CheckContext<'_>) -> Result<Json, Failure> {
     let text = around.values.fill(&check.url)?;
     let url = url(&text).map_err(|problem| configuration("`redis`", &check.url, &problem))?;
     let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();

@@ -9,7 +9,7 @@ use hyper::{Method, Request};
 use rusty_s3::actions::{ListObjectsV2, S3Action as _};
 use rusty_s3::{Bucket, Credentials, UrlStyle};
 
-use super::{Surroundings, configuration};
+use super::{CheckContext, configuration};
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::check::s3::{S3Check, bucket};
@@ -31,7 +31,7 @@ struct Found {
 }
 
 /// Runs the check.
-pub async fn check(check: &S3Check, around: &Surroundings<'_>) -> Result<(), Failure> {
+pub async fn check(check: &S3Check, around: &CheckContext<'_>) -> Result<(), Failure> {
     let (found, _) = around.bounded(look(check, around)).await?;
     if let Some(count) = &check.count {
         around.held(Some(count), "the number of objects", &Seen::One(found.count.into()))?;
@@ -51,7 +51,7 @@ pub async fn check(check: &S3Check, around: &Surroundings<'_>) -> Result<(), Fai
     around.held(check.size.as_ref(), "the size of the newest object in bytes", &Seen::One(size.into()))
 }
 
-async fn look(check: &S3Check, around: &Surroundings<'_>) -> Result<Found, Failure> {
+async fn look(check: &S3Check, around: &CheckContext<'_>) -> Result<Found, Failure> {
     let values = around.values;
     let text = values.fill(&check.bucket)?;
     let bad = |problem: &str| configuration("`s3`", &check.bucket, problem);
@@ -95,7 +95,7 @@ async fn look(check: &S3Check, around: &Surroundings<'_>) -> Result<Found, Failu
 
 /// Requests the metadata of one object.
 async fn head(
-    around: &Surroundings<'_>,
+    around: &CheckContext<'_>,
     bucket: &Bucket,
     who: Option<&Credentials>,
     key: &str,
@@ -116,7 +116,7 @@ async fn head(
 
 /// Lists all objects whose keys have the prefix.
 async fn list(
-    around: &Surroundings<'_>,
+    around: &CheckContext<'_>,
     bucket: &Bucket,
     who: Option<&Credentials>,
     prefix: &str,
@@ -153,7 +153,7 @@ async fn list(
 }
 
 /// Sends one request and returns the head of the response and the body as text.
-async fn send(around: &Surroundings<'_>, method: Method, url: &url::Url) -> Result<(Head, String), Failure> {
+async fn send(around: &CheckContext<'_>, method: Method, url: &url::Url) -> Result<(Head, String), Failure> {
     let request = Request::builder()
         .method(method)
         .header("accept", "*/*")

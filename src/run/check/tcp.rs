@@ -5,7 +5,7 @@ use std::time::Instant;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::connection::{Stream, broken, secure};
-use super::{Surroundings, configuration, faster_than, starttls};
+use super::{CheckContext, configuration, faster_than, starttls};
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::check::host_and_port;
@@ -16,7 +16,7 @@ use crate::values::expect::{Filled, Seen};
 const LARGEST_GREETING: usize = 64 << 10;
 
 /// Runs the check.
-pub async fn check(check: &TcpCheck, around: &Surroundings<'_>) -> Result<(), Failure> {
+pub async fn check(check: &TcpCheck, around: &CheckContext<'_>) -> Result<(), Failure> {
     let values = around.values;
     let began = Instant::now();
     let mut heard = Vec::new();
@@ -60,7 +60,7 @@ pub async fn check(check: &TcpCheck, around: &Surroundings<'_>) -> Result<(), Fa
     faster_than(check.faster_than.as_ref(), took)
 }
 
-async fn open(check: &TcpCheck, around: &Surroundings<'_>) -> Result<Stream, Failure> {
+async fn open(check: &TcpCheck, around: &CheckContext<'_>) -> Result<Stream, Failure> {
     let address = around.values.fill(&check.address)?;
     let bad = || configuration("`tcp`", &check.address, &format!("`{address}` is not `host:port`"));
     let (host, port) = host_and_port(&address, None).ok_or_else(bad)?;

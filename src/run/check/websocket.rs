@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use super::connection::Stream;
-use super::{Surroundings, configuration, faster_than};
+use super::{CheckContext, configuration, faster_than};
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::check;
@@ -21,7 +21,7 @@ use crate::values::expect::{Filled, Seen, cut};
 const LARGEST: usize = 1 << 20;
 
 /// Runs the check.
-pub async fn check(check: &WebsocketCheck, around: &Surroundings<'_>) -> Result<(), Failure> {
+pub async fn check(check: &WebsocketCheck, around: &CheckContext<'_>) -> Result<(), Failure> {
     let began = Instant::now();
     let receive =
         check.receive.as_ref().map(|one| Ok((Filled::new(&one.matcher, around.values)?, one.span))).transpose()?;
@@ -66,7 +66,7 @@ pub async fn check(check: &WebsocketCheck, around: &Surroundings<'_>) -> Result<
     faster_than(check.faster_than.as_ref(), took)
 }
 
-async fn connect(check: &WebsocketCheck, around: &Surroundings<'_>) -> Result<WebSocketStream<Stream>, Failure> {
+async fn connect(check: &WebsocketCheck, around: &CheckContext<'_>) -> Result<WebSocketStream<Stream>, Failure> {
     let text = around.values.fill(&check.url)?;
     let url = url(&text).map_err(|problem| configuration("`websocket`", &check.url, &problem))?;
     let bad = |problem: &dyn std::fmt::Display| configuration("`websocket`", &check.url, &problem.to_string());

@@ -9,7 +9,7 @@ use super::Saved;
 use super::answer::Answer;
 use crate::names::Reason;
 use crate::outcome::Failure;
-use crate::run::check::certificate::Shown;
+use crate::run::check::certificate::PeerCertificate;
 use crate::run::xpath::Found;
 use crate::scenario::{Body, Matcher, Pretty, Request, ResponseExpectation, ResponseFact, ResponseSource, XPath};
 use crate::values::Values;
@@ -20,7 +20,7 @@ use crate::values::text::look_alike;
 pub(super) fn check(
     request: &Request,
     answer: &Answer,
-    seen: &Around,
+    seen: &ResponseContext,
     cookies: &CookieStore,
     values: &Values,
 ) -> (Vec<Saved>, Result<(), Failure>) {
@@ -47,7 +47,7 @@ pub(super) fn check(
 pub(super) fn all_hold(
     facts: &[ResponseExpectation],
     answer: &Answer,
-    seen: &Around,
+    seen: &ResponseContext,
     values: &Values,
 ) -> Result<bool, Failure> {
     let mut body = BodyView::of(answer, seen);
@@ -64,11 +64,11 @@ pub(super) fn all_hold(
 }
 
 /// Data about a response that is not part of it.
-pub(super) struct Around {
+pub(super) struct ResponseContext {
     /// Results of each XPath.
     pub(super) found: Found,
     /// Certificate of the server. `None` if the response came without TLS.
-    pub(super) shown: Option<Result<Shown, Failure>>,
+    pub(super) shown: Option<Result<PeerCertificate, Failure>>,
 }
 
 /// Returns every XPath that is evaluated on the response to a request.
@@ -107,12 +107,12 @@ pub(super) fn asks_for_certificate(request: &Request) -> bool {
 /// A body that is parsed as JSON at most once.
 struct BodyView<'a> {
     answer: &'a Answer,
-    around: &'a Around,
+    around: &'a ResponseContext,
     json: Option<Json>,
 }
 
 impl<'a> BodyView<'a> {
-    fn of(answer: &'a Answer, around: &'a Around) -> Self {
+    fn of(answer: &'a Answer, around: &'a ResponseContext) -> Self {
         Self { answer, around, json: None }
     }
 

@@ -6,7 +6,7 @@ use sha2::Sha256;
 use sha2::digest::Digest;
 use uuid::Uuid;
 
-use super::plan::Ask;
+use super::plan::HopRequest;
 use crate::names::Reason;
 use crate::outcome::Failure;
 
@@ -43,7 +43,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
 /// challenge.
 pub(super) fn respond(
     headers: &HeaderMap,
-    ask: &Ask,
+    ask: &HopRequest,
     user: &str,
     password: &str,
 ) -> Result<Option<HeaderValue>, Failure> {

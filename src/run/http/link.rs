@@ -8,8 +8,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::{CipherSuite, ClientConfig, ProtocolVersion};
 use url::Url;
 
-use super::plan::{Ask, Plan, Proxy, port_of};
-use super::{Session, Stage};
+use super::plan::{HopRequest, Proxy, RequestPlan, port_of};
+use super::{RequestPhase, Session};
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::HttpVersion;
@@ -36,7 +36,7 @@ pub(super) struct Link {
 
 impl Link {
     /// Returns whether a request for a URL can reuse this connection.
-    pub(super) fn leads_to(&self, plan: &Plan, url: &Url) -> bool {
+    pub(super) fn leads_to(&self, plan: &RequestPlan, url: &Url) -> bool {
         let trust = match (&self.secure, url.scheme()) {
             (Some(config), "https") => Arc::ptr_eq(config, &plan.config),
             (None, "http") => true,
@@ -63,7 +63,7 @@ impl Link {
 
 impl Session {
     /// Opens a new connection and records its times in the hop.
-    pub(super) async fn open(&mut self, plan: &Plan, ask: &Ask) -> Result<Link, Failure> {
+    pub(super) async fn open(&mut self, plan: &RequestPlan, ask: &HopRequest) -> Result<Link, Failure> {
         let (url, route) = (&ask.url, plan.route(&ask.url));
         let host = url.host_str().unwrap_or_default();
         let port = port_of(url);
@@ -77,7 +77,7 @@ impl Session {
             None => (host, port, route),
             Some(proxy) => (proxy.host.as_str(), proxy.port, Route::default()),
         };
-        self.stage = Stage::Resolve(began, to.to_owned());
+        self.stage = RequestPhase::Resolve(began, to.to_owned());
         let dialer = self.dialer.clone();
         let dialed = async {
             if plan.proxy.is_some() {
@@ -86,7 +86,7 @@ impl Session {
             let resolved = dialer.resolve(to, &by).await?;
             let hop = self.trail.last_mut().expect("a hop is noted before its connection is opened");
             hop.phases.resolve = resolved.took;
-            self.stage = Stage::Connect(Instant::now());
+            self.stage = RequestPhase::Connect(Instant::now());
             dialer.connect(resolved, at, &by).await
         };
         let mut dialed = match dialed.await {
@@ -107,7 +107,7 @@ impl Session {
         hop.address = Some(dialed.peer);
         let mut agreed = None;
         let (stream, protocol) = if is_secure {
-            self.stage = Stage::Handshake(Instant::now());
+            self.stage = RequestPhase::Handshake(Instant::now());
             let offer = match plan.version {
                 None => Offer::Http,
                 Some(HttpVersion::One) => Offer::Http1,

@@ -26,12 +26,12 @@ use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, HeaderValue};
 use rustls::pki_types::CertificateDer;
 
 use self::answer::Answer;
-use self::check::Around;
+use self::check::ResponseContext;
 use self::link::{Agreed, Link};
-use self::plan::{Ask, Plan, Proof};
-use super::Tools;
-use super::check::certificate::Shown;
-use super::record::span_id;
+use self::plan::{ChallengeAuth, HopRequest, RequestPlan};
+use super::RunServices;
+use super::check::certificate::PeerCertificate;
+use super::recorder::span_id;
 use super::xpath::Found;
 use crate::names::{Reason, ReasonClass};
 use crate::outcome::{Failure, Hop, HttpResult, RunId};
@@ -78,7 +78,7 @@ pub(super) struct Session {
     trail: Vec<Hop>,
     /// Requests of the earlier attempts of the step.
     earlier: Vec<Hop>,
-    stage: Stage,
+    stage: RequestPhase,
     last: Option<Answer>,
     /// Memory reserved for the last response's body, if it is accounted for.
     room: Option<Room>,
@@ -87,7 +87,7 @@ pub(super) struct Session {
     /// TLS parameters negotiated with that server. `None` without TLS.
     agreed: Option<Agreed>,
     /// Additional data about the last response.
-    around: Option<Around>,
+    around: Option<ResponseContext>,
 }
 
 /// Trace that the requests of a run belong to.
@@ -100,7 +100,7 @@ pub(super) struct Trace {
 }
 
 /// Current phase of a request.
-enum Stage {
+enum RequestPhase {
     Token,
     /// Resolving a host name.
     Resolve(Instant, String),
@@ -112,7 +112,7 @@ enum Stage {
     Body(Instant),
 }
 
-impl Stage {
+impl RequestPhase {
     /// Returns the description of the phase for users.
     fn name(&self) -> String {
         match self {
@@ -128,7 +128,7 @@ impl Stage {
 }
 
 impl Session {
-    pub(super) fn new(tools: &Tools, trace: Trace) -> Self {
+    pub(super) fn new(tools: &RunServices, trace: Trace) -> Self {
         let session = Self::of(tools.tls.clone(), tools.dialer.clone(), tools.limits.clone(), tools.tokens.clone());
         Self { trace, ..session }
     }
@@ -151,7 +151,7 @@ impl Session {
             attempt: 0,
             trail: Vec::new(),
             earlier: Vec::new(),
-            stage: Stage::Token,
+            stage: RequestPhase::Token,
             last: None,
             room: None,
             chain: Vec::new(),
@@ -193,7 +193,7 @@ impl Session {
                         Ok(room) => room,
                         Err(failure) => return (Vec::new(), Err(failure)),
                     };
-                    let around = self.look_around(request, answer).await;
+                    let around = self.collect_context(request, answer).await;
                     check::check(request, answer, self.around.insert(around), &self.cookies, values)
                 }
                 None => (Vec::new(), Ok(())),
@@ -234,7 +234,7 @@ impl Session {
     }
 
     /// Collects additional data about a response: XPath results and certificate.
-    async fn look_around(&self, request: &Request, answer: &Answer) -> Around {
+    async fn collect_context(&self, request: &Request, answer: &Answer) -> ResponseContext {
         let expressions = check::xpaths(request);
         let found = if expressions.is_empty() {
             Found::default()
@@ -244,11 +244,11 @@ impl Session {
         let unreadable = || Failure::new(Reason::Certificate, "cannot parse the certificate");
         let shown = match self.agreed {
             Some((version, cipher)) if check::asks_for_certificate(request) => {
-                Some(Shown::new(&self.chain, version, cipher).ok_or_else(unreadable))
+                Some(PeerCertificate::new(&self.chain, version, cipher).ok_or_else(unreadable))
             }
             _ => None,
         };
-        Around { found, shown }
+        ResponseContext { found, shown }
     }
 
     /// Repeats the request until the expectations hold, `give_up_if` holds, or the time is over.
@@ -308,13 +308,13 @@ impl Session {
         self.around = None;
         self.set_trail_aside();
         self.chain.clear();
-        let mut plan = Plan::new(request, values, &self.tls)?;
+        let mut plan = RequestPlan::new(request, values, &self.tls)?;
         plan.traceparent = request.traceparent.unwrap_or(self.trace.is_sent);
         let began = Instant::now();
         let ended = tokio::time::timeout(timeout, self.follow(&plan, values, began)).await;
         let ended = ended.unwrap_or_else(|_| {
             self.account_for_the_rest();
-            if matches!(self.stage, Stage::Room) {
+            if matches!(self.stage, RequestPhase::Room) {
                 return Err(no_memory(timeout));
             }
             let message = format!("timed out after {}: still {}", Pretty(timeout), self.stage.name());
@@ -336,39 +336,39 @@ impl Session {
     fn account_for_the_rest(&mut self) {
         let Some(hop) = self.trail.last_mut() else { return };
         match &self.stage {
-            Stage::Token | Stage::Room => {}
-            Stage::Resolve(since, _) => hop.phases.resolve = since.elapsed(),
-            Stage::Connect(since) => hop.phases.connect = since.elapsed(),
-            Stage::Handshake(since) => hop.phases.tls = Some(since.elapsed()),
-            Stage::Answer(since) => hop.phases.processing = since.elapsed(),
-            Stage::Body(since) => hop.phases.transfer = since.elapsed(),
+            RequestPhase::Token | RequestPhase::Room => {}
+            RequestPhase::Resolve(since, _) => hop.phases.resolve = since.elapsed(),
+            RequestPhase::Connect(since) => hop.phases.connect = since.elapsed(),
+            RequestPhase::Handshake(since) => hop.phases.tls = Some(since.elapsed()),
+            RequestPhase::Answer(since) => hop.phases.processing = since.elapsed(),
+            RequestPhase::Body(since) => hop.phases.transfer = since.elapsed(),
         }
     }
 
     /// Follows redirects and authentication challenges up to the final response.
-    async fn follow(&mut self, plan: &Plan, values: &Values, began: Instant) -> Result<(), Failure> {
+    async fn follow(&mut self, plan: &RequestPlan, values: &Values, began: Instant) -> Result<(), Failure> {
         let mut ask = plan.ask.clone();
         let mut redirects = 0;
         let mut proven = false;
-        if let Proof::OAuth2(client) = &plan.proof {
-            self.stage = Stage::Token;
+        if let ChallengeAuth::OAuth2(client) = &plan.proof {
+            self.stage = RequestPhase::Token;
             let token = self.tokens.get(client, plan, self.aside(), values).await?;
             ask.headers.insert(AUTHORIZATION, bearer(&token)?);
         }
         loop {
             self.hop(plan, &ask, values).await?;
             let answer = self.last.as_mut().expect("a hop that succeeds leaves its answer");
-            if answer.status == 401 && !proven && plan.is_home(&ask.url) {
+            if answer.status == 401 && !proven && plan.is_same_origin(&ask.url) {
                 proven = true;
                 match &plan.proof {
-                    Proof::Digest { user, password } => {
+                    ChallengeAuth::Digest { user, password } => {
                         if let Some(value) = digest::respond(&answer.headers, &ask, user, password)? {
                             ask.headers.insert(AUTHORIZATION, value);
                             continue;
                         }
                     }
-                    Proof::OAuth2(client) => {
-                        self.stage = Stage::Token;
+                    ChallengeAuth::OAuth2(client) => {
+                        self.stage = RequestPhase::Token;
                         let used = ask.headers.remove(AUTHORIZATION);
                         let used = used.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
                         self.tokens.forget(client, used.trim_start_matches("Bearer "));
@@ -376,7 +376,7 @@ impl Session {
                         ask.headers.insert(AUTHORIZATION, bearer(&token)?);
                         continue;
                     }
-                    Proof::None => {}
+                    ChallengeAuth::None => {}
                 }
             }
             if plan.follow
@@ -399,7 +399,7 @@ impl Session {
     }
 
     /// Sends one request on a new or idle connection of this session and reads its response.
-    async fn hop(&mut self, plan: &Plan, ask: &Ask, values: &Values) -> Result<(), Failure> {
+    async fn hop(&mut self, plan: &RequestPlan, ask: &HopRequest, values: &Values) -> Result<(), Failure> {
         self.last = None;
         self.room = None;
         self.chain.clear();
@@ -430,13 +430,13 @@ impl Session {
             self.chain.clone_from(&link.chain);
             self.agreed = link.agreed;
             let mut request = ask.request(&link, &self.cookies)?;
-            if plan.traceparent && plan.is_home(&ask.url) {
+            if plan.traceparent && plan.is_same_origin(&ask.url) {
                 let value = format!("00-{}-{}-01", self.trace.run.0.simple(), hop.span_id);
                 let value = HeaderValue::from_str(&value).expect("it has hexadecimal digits alone");
                 // A header written in the scenario takes precedence.
                 request.headers_mut().entry("traceparent").or_insert(value);
             }
-            self.stage = Stage::Answer(Instant::now());
+            self.stage = RequestPhase::Answer(Instant::now());
             let mut answer = match link.connection.exchange(request).await {
                 Ok(answer) => answer,
                 // A server may close an idle connection at any time. A request without a response is sent again unless
@@ -454,7 +454,7 @@ impl Session {
             hop.phases.processing = answer.processing;
             hop.status = Some(answer.head.status.as_u16());
             hop.http_version = Some(version(answer.head.version).to_owned());
-            self.stage = Stage::Body(Instant::now());
+            self.stage = RequestPhase::Body(Instant::now());
             cookies::keep(&mut self.cookies, &answer.head.headers, &ask.url);
             let headers = std::mem::take(&mut answer.head.headers);
             let aside = plan.follow && redirect::leads_on(answer.head.status.as_u16(), &headers);
@@ -483,7 +483,7 @@ impl Session {
                         }
                         Ok(Some(chunk)) => {
                             if self.room.is_none() && body.len() + chunk.len() > uncounted {
-                                let stage = std::mem::replace(&mut self.stage, Stage::Room);
+                                let stage = std::mem::replace(&mut self.stage, RequestPhase::Room);
                                 self.room = Some(self.limits.body(whole).await);
                                 self.stage = stage;
                                 if let Some(said) = said {
@@ -507,7 +507,7 @@ impl Session {
         }
     }
 
-    fn take(&mut self, plan: &Plan, ask: &Ask) -> Option<Link> {
+    fn take(&mut self, plan: &RequestPlan, ask: &HopRequest) -> Option<Link> {
         let kept = self.kept.get_mut().unwrap_or_else(PoisonError::into_inner);
         loop {
             // A server may have closed a connection without the agent having noticed. A request that must not be

@@ -34,11 +34,11 @@ const AGENT: HeaderValue = HeaderValue::from_static(concat!("wachta/", env!("CAR
 const ENCODINGS: HeaderValue = HeaderValue::from_static("gzip, deflate, br, zstd");
 
 /// A prepared request with its connection settings.
-pub(super) struct Plan {
+pub(super) struct RequestPlan {
     /// First request.
-    pub(super) ask: Ask,
+    pub(super) ask: HopRequest,
     /// Authentication that answers a challenge of the server.
-    pub(super) proof: Proof,
+    pub(super) proof: ChallengeAuth,
     /// Whether redirects are followed.
     pub(super) follow: bool,
     pub(super) config: Arc<ClientConfig>,
@@ -51,7 +51,7 @@ pub(super) struct Plan {
 }
 
 /// Authentication whose header depends on a challenge or a token.
-pub(super) enum Proof {
+pub(super) enum ChallengeAuth {
     None,
     Digest { user: String, password: String },
     OAuth2(Box<Client>),
@@ -68,7 +68,7 @@ pub(super) struct Proxy {
 
 /// One request to be sent.
 #[derive(Clone)]
-pub(super) struct Ask {
+pub(super) struct HopRequest {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
@@ -78,7 +78,7 @@ pub(super) struct Ask {
     pub(super) withheld: Vec<String>,
 }
 
-impl Plan {
+impl RequestPlan {
     pub(super) fn new(request: &Request, values: &Values, trusted: &tls::Trusted) -> Result<Self, Failure> {
         let mut url = values.url(&request.url).map_err(|failure| failure.at(request.url.span))?;
         if !matches!(url.scheme(), "http" | "https") {
@@ -104,20 +104,20 @@ impl Plan {
         let proof = match &request.login {
             None => {
                 headers.extend(in_url.map(|value| (AUTHORIZATION, value)));
-                Proof::None
+                ChallengeAuth::None
             }
             Some(Login::Basic { user, password, digest: false }) => {
                 headers.insert(AUTHORIZATION, basic(&fill(user, values)?, &hidden(password, values)?)?);
-                Proof::None
+                ChallengeAuth::None
             }
             Some(Login::Basic { user, password, digest: true }) => {
-                Proof::Digest { user: fill(user, values)?, password: hidden(password, values)? }
+                ChallengeAuth::Digest { user: fill(user, values)?, password: hidden(password, values)? }
             }
             Some(Login::Bearer(token)) => {
                 headers.insert(AUTHORIZATION, bearer(&hidden(token, values)?).map_err(|f| f.at(token.span))?);
-                Proof::None
+                ChallengeAuth::None
             }
-            Some(Login::OAuth2(oauth2)) => Proof::OAuth2(Box::new(Client::new(oauth2, values)?)),
+            Some(Login::OAuth2(oauth2)) => ChallengeAuth::OAuth2(Box::new(Client::new(oauth2, values)?)),
         };
         own_headers(&mut headers, request, values)?;
         for (name, value) in
@@ -147,7 +147,7 @@ impl Plan {
         };
         Ok(Self {
             home: url.clone(),
-            ask: Ask { method, url, headers, body, withheld: Vec::new() },
+            ask: HopRequest { method, url, headers, body, withheld: Vec::new() },
             proof,
             follow: request.redirect,
             config: trusted.config(&request.trust, |path| values.file(path))?,
@@ -159,11 +159,11 @@ impl Plan {
     }
 
     /// Creates the plan for requesting a token, with the TLS settings and proxy of this request.
-    pub(super) fn aside(&self, ask: Ask) -> Self {
+    pub(super) fn aside(&self, ask: HopRequest) -> Self {
         Self {
             home: ask.url.clone(),
             ask,
-            proof: Proof::None,
+            proof: ChallengeAuth::None,
             follow: false,
             config: Arc::clone(&self.config),
             version: None,
@@ -174,7 +174,7 @@ impl Plan {
     }
 
     /// Returns whether a URL has the same origin as the one in the scenario.
-    pub(super) fn is_home(&self, url: &Url) -> bool {
+    pub(super) fn is_same_origin(&self, url: &Url) -> bool {
         self.home.origin() == url.origin()
     }
 
@@ -201,7 +201,7 @@ impl Proxy {
     }
 }
 
-impl Ask {
+impl HopRequest {
     /// Creates the HTTP request to be sent on a connection.
     pub(super) fn request(&self, link: &Link, cookies: &CookieStore) -> Result<hyper::Request<Full<Bytes>>, Failure> {
         let mut headers = self.headers.clone();

@@ -7,7 +7,7 @@ use hyper::header::{
     HeaderMap, HeaderValue, LOCATION,
 };
 
-use super::plan::Ask;
+use super::plan::HopRequest;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::values::Values;
@@ -19,7 +19,12 @@ pub(super) fn leads_on(status: u16, headers: &HeaderMap) -> bool {
 
 /// Returns the request that follows a redirect, or `None` if the response is not one. Secrets are not sent to another
 /// origin.
-pub(super) fn next(ask: &Ask, status: u16, headers: &HeaderMap, values: &Values) -> Result<Option<Ask>, Failure> {
+pub(super) fn next(
+    ask: &HopRequest,
+    status: u16,
+    headers: &HeaderMap,
+    values: &Values,
+) -> Result<Option<HopRequest>, Failure> {
     if !leads_on(status, headers) {
         return Ok(None);
     }

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::names::Reason;
 use crate::outcome::{Outcome, RunId, Verdict};
-use crate::run::{Ticket, Tokens, Tools, run};
+use crate::run::{RunRequest, RunServices, Tokens, run};
 use crate::scenario::{Lookup, LookupError, load};
 use crate::store::evidence::EvidenceFolder;
 use crate::wire::tls;
@@ -31,7 +31,7 @@ impl Lookup for Files {
 }
 
 struct Bench {
-    tools: Tools,
+    tools: RunServices,
     folder: std::path::PathBuf,
 }
 
@@ -42,7 +42,7 @@ impl Bench {
 
     fn with(files: Files) -> Self {
         let folder = std::env::temp_dir().join(format!("wachta-http-{}", RunId::new()));
-        let tools = Tools {
+        let tools = RunServices {
             dialer: crate::wire::Dialer::default(),
             limits: crate::wire::limits::Limits::default(),
             tls: tls::Trusted::system(),
@@ -50,7 +50,7 @@ impl Bench {
             lookup: Arc::new(files),
             evidence: EvidenceFolder::new(&folder),
             tokens: Tokens::default(),
-            line: crate::run::Line::default(),
+            line: crate::run::ConnectivityMonitor::default(),
             beats: None,
             baseline: None,
             footprints: None,
@@ -63,7 +63,7 @@ impl Bench {
     async fn run(&self, text: &str) -> Outcome {
         let loaded = load("t.yaml", text, &*self.tools.lookup);
         assert!(!loaded.is_refused(), "{text}\n{:#?}", loaded.diagnostics);
-        run(&loaded.scenarios[0], &self.tools, Ticket::default()).await
+        run(&loaded.scenarios[0], &self.tools, RunRequest::default()).await
     }
 
     async fn passes(&self, text: &str) -> Outcome {
@@ -825,7 +825,7 @@ async fn requests_carry_the_span_that_the_outcome_has_for_them() {
     let run = async |text: &str, traceparent: bool| {
         let loaded = load("t.yaml", text, &*bench.tools.lookup);
         assert!(!loaded.is_refused(), "{text}\n{:#?}", loaded.diagnostics);
-        run(&loaded.scenarios[0], &bench.tools, Ticket { traceparent, ..Ticket::default() }).await
+        run(&loaded.scenarios[0], &bench.tools, RunRequest { traceparent, ..RunRequest::default() }).await
     };
     // Every request of every attempt has its own span, and requests to another origin carry none.
     let polled = "  - GET: /poll\n    eventually: {every: 10ms, within: 20s}\n    expect: {status: 200}\n";

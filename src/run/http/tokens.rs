@@ -9,7 +9,7 @@ use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue}
 use serde_json::Value as Json;
 use url::{Url, form_urlencoded};
 
-use super::plan::{Ask, Plan, basic, fill};
+use super::plan::{HopRequest, RequestPlan, basic, fill};
 use super::{LARGEST_BODY, Session};
 use crate::diagnostic::Span;
 use crate::names::Reason;
@@ -71,7 +71,7 @@ impl Client {
 }
 
 impl Who {
-    fn ask(&self) -> Result<Ask, Failure> {
+    fn ask(&self) -> Result<HopRequest, Failure> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
@@ -91,7 +91,7 @@ impl Who {
         }
         let url = Url::parse(&self.token_url)
             .map_err(|error| Failure::new(Reason::Configuration, format!("`token_url` is not a URL: {error}")))?;
-        Ok(Ask { method: Method::POST, url, headers, body: form.finish().into(), withheld: Vec::new() })
+        Ok(HopRequest { method: Method::POST, url, headers, body: form.finish().into(), withheld: Vec::new() })
     }
 }
 
@@ -108,7 +108,7 @@ impl Tokens {
     pub(super) async fn get(
         &self,
         client: &Client,
-        plan: &Plan,
+        plan: &RequestPlan,
         // A separate session, because cookies of the token server belong to no other request.
         mut session: Session,
         values: &Values,

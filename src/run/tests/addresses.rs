@@ -46,7 +46,7 @@ async fn a_first_address_that_swallows_everything_fails_no_kind_of_check() {
     std::fs::write(&hosts, "127.0.0.2 two.test\n127.0.0.1 two.test\n").unwrap();
     std::fs::write(folder.0.join("resolv.conf"), "").unwrap();
     let resolver = Resolver::of_files(folder.0.join("resolv.conf"), hosts, 1);
-    let tools = Tools { dialer: Dialer::new(Reach::default(), resolver), ..tools(Given::default(), &folder) };
+    let tools = RunServices { dialer: Dialer::new(Reach::default(), resolver), ..tools(Given::default(), &folder) };
     let resolved = tools.dialer.resolve("two.test", &wire::Route::default()).await.unwrap();
     assert_eq!(resolved.addresses, ["127.0.0.2", "127.0.0.1"].map(|ip| ip.parse::<std::net::IpAddr>().unwrap()));
     for check in [
@@ -72,7 +72,7 @@ async fn a_first_address_that_swallows_everything_fails_no_kind_of_check() {
     ] {
         let scenario = &scenarios(&format!("defaults: {{timeout: 30s}}\nchecks: {{a: {check}}}\n"))[0];
         let stop = CancellationToken::new();
-        let ticket = Ticket { cancel: stop.clone(), ..Ticket::default() };
+        let ticket = RunRequest { cancel: stop.clone(), ..RunRequest::default() };
         let mut running = std::pin::pin!(run(scenario, &tools, ticket));
         tokio::select! {
             biased;

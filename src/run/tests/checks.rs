@@ -654,7 +654,7 @@ impl Lookup for Programs {
 }
 
 /// Runs a shell script as a check in its own folder.
-async fn exec(script: &str, more: &str, ticket: Ticket) -> (Outcome, String) {
+async fn exec(script: &str, more: &str, ticket: RunRequest) -> (Outcome, String) {
     let folder = Folder::new();
     std::fs::create_dir_all(&folder.0).unwrap();
     let script = json!(script);
@@ -671,7 +671,7 @@ async fn exec(script: &str, more: &str, ticket: Ticket) -> (Outcome, String) {
 #[tokio::test]
 async fn a_command_ends_well() {
     let check = async |script: &str, more: &str, expected: &str, output: &str| {
-        let (outcome, kept) = exec(script, more, Ticket::default()).await;
+        let (outcome, kept) = exec(script, more, RunRequest::default()).await;
         assert!(shown(&outcome).starts_with(expected), "{script}: {}", shown(&outcome));
         assert_eq!(kept, output, "{script}");
     };
@@ -686,15 +686,15 @@ async fn a_command_ends_well() {
     .await;
     check("echo $1; exit 1", "", "failed exec: `sh` failed; expected exit code 0, got exit code 1: ***", "***\n").await;
     check("kill -9 $$", "", "failed exec: `sh` failed; expected exit code 0, got signal 9", "").await;
-    let (outcome, kept) = exec("yes | head -c 1000000; echo end; exit 1", "", Ticket::default()).await;
+    let (outcome, kept) = exec("yes | head -c 1000000; echo end; exit 1", "", RunRequest::default()).await;
     assert!(kept.ends_with("y\nend\n") && kept.len() <= 128 << 10, "{} {}", kept.len(), shown(&outcome));
     // A program that was not allowed does not run, and neither does a missing one.
     let loaded = load("t.yaml", "checks:\n  a: {exec: [sh]}\n", &Given::default());
     assert_eq!(loaded.diagnostics[0].message, "the program `sh` is not allowed here");
-    let outcome = run(&loaded.scenarios[0], &tools(Given::default(), &Folder::new()), Ticket::default()).await;
+    let outcome = run(&loaded.scenarios[0], &tools(Given::default(), &Folder::new()), RunRequest::default()).await;
     assert_eq!(shown(&outcome), "unknown configuration: the program `sh` is not allowed here");
     let missing = load("t.yaml", "checks:\n  a: {exec: [wachta-no-such-program]}\n", &Programs);
-    let outcome = run(&missing.scenarios[0], &tools(Programs, &Folder::new()), Ticket::default()).await;
+    let outcome = run(&missing.scenarios[0], &tools(Programs, &Folder::new()), RunRequest::default()).await;
     assert!(shown(&outcome).starts_with("unknown configuration: `wachta-no-such-program` did not start: "));
 }
 
@@ -717,16 +717,16 @@ async fn gone(id: &str) {
 async fn a_command_ends_with_all_of_its_processes() {
     // At the timeout, with a child that ignores SIGTERM.
     let script = "(trap '' TERM; sleep 600) & echo $! >&2; wait";
-    let (outcome, kept) = exec(script, ", timeout: 300ms", Ticket::default()).await;
+    let (outcome, kept) = exec(script, ", timeout: 300ms", RunRequest::default()).await;
     assert!(shown(&outcome).starts_with("failed timeout: timed out after "), "{}", shown(&outcome));
     gone(&kept).await;
     // When the command exits by itself and leaves a process that holds its output.
-    let (outcome, kept) = exec("sleep 600 & echo $!; exit 1", "", Ticket::default()).await;
+    let (outcome, kept) = exec("sleep 600 & echo $!; exit 1", "", RunRequest::default()).await;
     assert_eq!(outcome.verdict, Verdict::Failed);
     assert!(outcome.duration < Duration::from_secs(60));
     gone(&kept).await;
     // When the run is cancelled.
-    let ticket = Ticket::default();
+    let ticket = RunRequest::default();
     let cancel = ticket.cancel.clone();
     let mark = std::env::temp_dir().join(format!("wachta-exec-{}", RunId::new()));
     let script = format!("sleep 600 & echo $! > {0}.new; mv {0}.new {0}; wait", mark.display());
@@ -752,7 +752,7 @@ async fn the_cases_of_a_suite_are_steps() {
     let report = |cases: &str| format!("printf '%s' '<testsuite name=\"s\">{cases}</testsuite>' > report.xml");
     let bad = r#"<testcase name="one" time="0.25"/><testcase name="two"><failure message="no a long secret"/></testcase><testcase name="three"><skipped/></testcase>"#;
     let check = async |script: &str, expected: &str, ended: &str| {
-        let (outcome, _) = exec(script, ", junit: report.xml", Ticket::default()).await;
+        let (outcome, _) = exec(script, ", junit: report.xml", RunRequest::default()).await;
         assert_eq!((shown(&outcome).as_str(), steps(&outcome).as_str()), (expected, ended), "{script}");
         outcome
     };
@@ -917,7 +917,7 @@ async fn someone_calls_in() {
     let due = scenario.schedule.next_after(&scenario.id, now - chrono::TimeDelta::minutes(5)).unwrap();
     assert_eq!(scenario.next_after(now), Some(due + chrono::TimeDelta::minutes(5)));
     let check = async |expected: &str| {
-        let seen = shown(&run(scenario, &tools, Ticket::default()).await);
+        let seen = shown(&run(scenario, &tools, RunRequest::default()).await);
         assert!(seen.starts_with(expected), "saw {seen}, expected {expected}");
     };
     check("unknown not_seen: no check-in from `job` yet; it checks in with a request to /beat/job").await;

@@ -78,9 +78,9 @@ fn earlier(scenario: &Scenario, minutes: i64, took: Duration, verdict: Verdict) 
 async fn run_against(store: &Arc<dyn Store>, scenario: &Arc<Scenario>) -> Outcome {
     // Only the history in the store is known, as after a start.
     let folder = Folder::new();
-    let baseline = Baseline::new(Arc::clone(store) as _, "here");
-    let tools = Tools { baseline: Some(baseline), ..tools(Given::default(), &folder) };
-    run(scenario, &tools, Ticket::default()).await
+    let baseline = BaselineStore::new(Arc::clone(store) as _, "here");
+    let tools = RunServices { baseline: Some(baseline), ..tools(Given::default(), &folder) };
+    run(scenario, &tools, RunRequest::default()).await
 }
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn without_history_it_holds() {
     let address = late_site().await;
     for what in ["budget", "expect"] {
         let folder = Folder::new();
-        let outcome = run(&compared(address, what), &tools(Given::default(), &folder), Ticket::default()).await;
+        let outcome = run(&compared(address, what), &tools(Given::default(), &folder), RunRequest::default()).await;
         assert_eq!(outcome.verdict, Verdict::Passed, "{:?}", outcome.message);
     }
 }
@@ -142,9 +142,9 @@ async fn each_outcome_advances_what_is_usual_and_a_restart_changes_nothing() {
     let scenario = compared(address, "expect");
     let store: Arc<dyn Store> = Arc::new(Sqlite::open("sqlite::memory:").await.unwrap());
     let folder = Folder::new();
-    let baseline = Baseline::new(Arc::clone(&store) as _, "here");
-    let tools = Tools { baseline: Some(baseline.clone()), ..tools(Given::default(), &folder) };
-    let verdict = async || run(&scenario, &tools, Ticket::default()).await.verdict;
+    let baseline = BaselineStore::new(Arc::clone(&store) as _, "here");
+    let tools = RunServices { baseline: Some(baseline.clone()), ..tools(Given::default(), &folder) };
+    let verdict = async || run(&scenario, &tools, RunRequest::default()).await.verdict;
     assert_eq!(verdict().await, Verdict::Passed, "nothing is known yet");
     let quick: Vec<_> = (0..25).map(|at| earlier(&scenario, at, Duration::from_millis(1), Verdict::Passed)).collect();
     for outcome in &quick {

@@ -14,7 +14,7 @@ use crate::scenario::tree::Node;
 pub const KIND: Kind = Kind {
     key: key("dns", Shape::Text, "name to resolve; with `record: PTR` an address"),
     beside: &[
-        key("record", Shape::Words(&Record::WORDS), "record type (default: A)"),
+        key("record", Shape::Words(&RecordType::WORDS), "record type (default: A)"),
         key(
             "server",
             Shape::Text,
@@ -35,7 +35,7 @@ pub const EXPECT: &[Key] = &[
 /// DNS record type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)] // The names are self-explanatory.
-pub enum Record {
+pub enum RecordType {
     A,
     Aaaa,
     Cname,
@@ -48,7 +48,7 @@ pub enum Record {
     Ptr,
 }
 
-impl Record {
+impl RecordType {
     /// All record types.
     pub const ALL: [Self; 10] =
         [Self::A, Self::Aaaa, Self::Cname, Self::Mx, Self::Ns, Self::Txt, Self::Soa, Self::Srv, Self::Caa, Self::Ptr];
@@ -94,7 +94,7 @@ pub struct DnsCheck {
     /// Name to resolve; an address for `PTR`.
     pub name: Spanned<Template>,
     /// Record type.
-    pub record: Record,
+    pub record: RecordType,
     /// Name server to query (default: the first one of the system).
     pub server: Option<Spanned<Template>>,
     /// Expected records of the response.
@@ -115,10 +115,10 @@ pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<DnsChe
     });
     let record = match fields.get("record") {
         Some(node) => r
-            .word(node, "type of record", &Record::WORDS)
-            .and_then(|word| Record::WORDS.iter().position(|known| *known == word))
-            .map(|at| Record::ALL[at]),
-        None => Some(Record::A),
+            .word(node, "type of record", &RecordType::WORDS)
+            .and_then(|word| RecordType::WORDS.iter().position(|known| *known == word))
+            .map(|at| RecordType::ALL[at]),
+        None => Some(RecordType::A),
     };
     let server = super::given(fields, "server", |node| super::target(r, node, "`server`", Server::parse));
     let inner = super::under_expect(r, fields, EXPECT);

@@ -15,13 +15,14 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use x509_parser::prelude::{FromDer as _, X509Certificate, X509Name};
 
 use super::psk::Psk;
 use crate::bounded;
+
+pub use super::stream::{Error, Stream};
 
 /// Interval after which certificate files are read again, so that renewed ones take effect.
 const FILES_INTERVAL: Duration = Duration::from_secs(60);
@@ -52,39 +53,6 @@ pub struct Certificate {
     /// Required subject of the server's certificate, in the notation of RFC 4514.
     pub server_subject: Option<String>,
 }
-
-/// Reason for not receiving a usable response. A retry is useful in all cases.
-#[derive(Debug)]
-pub enum Error {
-    /// No connection could be established.
-    Connect(std::io::Error),
-    /// The TLS connection failed, with the reason.
-    Tls(String),
-    /// The connection was lost.
-    Io(std::io::Error),
-    /// A timeout expired.
-    Timeout(&'static str),
-    /// The data received is not a trapper response.
-    Answer(String),
-}
-
-impl std::fmt::Display for Error {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Connect(error) | Self::Io(error) => write!(f, "{error}"),
-            Self::Tls(what) => write!(f, "TLS: {what}"),
-            Self::Timeout(what) => write!(f, "{what} took too long"),
-            Self::Answer(what) => write!(f, "not a response of a Zabbix trapper: {what}"),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-/// Connection to a trapper, encrypted or not.
-pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 /// Factory of connections.
 #[derive(Debug)]

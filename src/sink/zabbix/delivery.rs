@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::WHY_REFUSED;
 use super::client::Client;
 use super::items::Row;
 use super::push::Push;
@@ -15,6 +14,9 @@ const SEARCH: Duration = Duration::from_secs(30);
 /// Reason reported for a row whose state was not determined in time.
 const NOT_KNOWN: &str =
     "the server rejects other values of the same request, and responds too slowly to find out which";
+/// Possible reasons for rejected values.
+pub const WHY_REFUSED: &str = "is the template linked to the host, the host enabled and not behind a proxy, the item not \
+     disabled, this agent among the item's allowed hosts, the host's encryption that of the connection";
 
 /// Reason for the rejection of a row, or `None` for an accepted one.
 pub type Refused = Option<Cow<'static, str>>;

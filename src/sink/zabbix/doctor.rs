@@ -5,6 +5,7 @@
 //! with data of the API; what the API cannot explain is too new for the server. [`diagnose`] is pure.
 
 mod findings;
+mod key;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ use super::items::{self, DISCOVERY, DISCOVERY_STEPS, Row, Weight};
 use super::{Config, Security, template};
 
 pub use findings::{Facts, Finding, Reply, diagnose};
+pub use key::Wanted;
 
 /// Timeout of a connection to the server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,19 +40,6 @@ pub struct Expected {
     pub id: String,
     /// Names of the steps.
     pub steps: Vec<String>,
-}
-
-/// Key that Zabbix should have.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
-    /// Complete key with its parameters.
-    pub key: String,
-    /// Value type, as a number of the API.
-    pub value_type: &'static str,
-    /// Whether the agent sends its values; otherwise Zabbix extracts them from those of `wachta.run`.
-    pub is_sent: bool,
-    /// Whether the key belongs to a discovery rule.
-    pub is_rule: bool,
 }
 
 /// Returns the keys that an agent and its scenarios always have.

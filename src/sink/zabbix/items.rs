@@ -6,9 +6,9 @@
 //! `deploy/zabbix/template-wachta-6.0.yaml`.
 
 pub mod declaration;
+mod keys;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -18,14 +18,7 @@ use crate::incident::Ending;
 use crate::outcome::{HttpResult, Outcome, PageTiming, StepResult, StepStatus, Verdict};
 use crate::scenario::{Action, Check, Scenario, ScenarioId, Severity, Step, Vital};
 
-/// Item with the state of the agent.
-pub const AGENT: &str = "wachta.agent";
-/// Item with the JSON document of a run.
-pub const RUN: &str = "wachta.run";
-/// Low-level discovery rule of scenarios.
-pub const DISCOVERY: &str = "wachta.discovery";
-/// Low-level discovery rule of steps.
-pub const DISCOVERY_STEPS: &str = "wachta.discovery.steps";
+pub use keys::{AGENT, DISCOVERY, DISCOVERY_STEPS, RUN, key};
 
 /// Maximum length of a text in Zabbix, in characters.
 const MAX_TEXT: usize = 65_535;
@@ -346,17 +339,6 @@ pub fn step_parameter(name: &str) -> String {
     let name: String = name.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_STEP).collect();
     // Zabbix cannot quote a parameter that ends with a backslash, which would escape the closing quote.
     name.trim_end_matches('\\').to_owned()
-}
-
-/// Formats a key with quoted parameters. The only escape in Zabbix is `\"`.
-pub fn key(item: &str, parameters: &[&str]) -> String {
-    let mut key = String::from(item);
-    for (index, parameter) in parameters.iter().enumerate() {
-        let before = if index == 0 { '[' } else { ',' };
-        write!(key, "{before}\"{}\"", parameter.replace('"', "\\\"")).expect("a string takes everything");
-    }
-    key.push(']');
-    key
 }
 
 /// Shortens a text to `limit` characters, with an ellipsis as the last one.

@@ -23,6 +23,7 @@ pub mod provision;
 mod psk;
 mod push;
 mod rows;
+mod stream;
 pub mod template;
 #[cfg(test)]
 mod tests;
@@ -42,7 +43,7 @@ pub use rows::Timing;
 use super::{Absence, AgentState, Event, Finished, Limits, Refusal, Scenarios, Sent, Sink, Size};
 use crate::outcome::{Outcome, RunId};
 use crate::scenario::ScenarioId;
-use delivery::Delivery;
+use delivery::{Delivery, WHY_REFUSED};
 use items::Weight;
 use rows::{BATCH, Rows};
 
@@ -88,10 +89,6 @@ impl Zabbix {
         }
     }
 }
-
-/// Possible reasons for rejected values.
-const WHY_REFUSED: &str = "is the template linked to the host, the host enabled and not behind a proxy, the item not \
-     disabled, this agent among the item's allowed hosts, the host's encryption that of the connection";
 
 fn away(reason: String) -> Sent {
     Sent::Retry { after: None, reason }

@@ -10,7 +10,7 @@ use std::pin::Pin;
 
 use tokio::net::TcpStream;
 
-use super::connection::{Error, Stream};
+use super::stream::{Error, Stream};
 use crate::bounded::credential::Credential;
 
 /// Cipher suites in order of preference.

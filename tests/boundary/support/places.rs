@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use wachta::app::lookup::Environment;
 use wachta::browser::{Browsers, Config, Metrics};
 use wachta::outcome::{Outcome, RunId, Verdict};
-use wachta::run::{Ticket, Tokens, Tools, run};
+use wachta::run::{RunRequest, RunServices, Tokens, run};
 use wachta::scenario::{Engine, Headless, Scenario, load};
 use wachta::store::evidence::EvidenceFolder;
 use wachta::wire::tls;
@@ -22,7 +22,7 @@ pub const AT_ONCE: usize = 2;
 /// A place with its sessions.
 pub struct Place {
     pub name: String,
-    tools: Tools,
+    tools: RunServices,
     browsers: Browsers,
     folder: Folder,
 }
@@ -56,11 +56,11 @@ impl Place {
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
         let agent = PathBuf::from(env!("CARGO_BIN_EXE_wachta"));
         let browsers = Browsers::new(config, folder.path().join("browsers"), agent, metrics);
-        let tools = Tools {
+        let tools = RunServices {
             dialer: wachta::wire::Dialer::default(),
             limits: wachta::wire::limits::Limits::default(),
             tokens: Tokens::default(),
-            line: wachta::run::Line::default(),
+            line: wachta::run::ConnectivityMonitor::default(),
             tls: tls::Trusted::system(),
             browsers: Some(browsers.clone()),
             lookup: Arc::new(environment),
@@ -78,7 +78,7 @@ impl Place {
     pub async fn run(&self, scenarios: &[Arc<Scenario>]) -> Vec<Outcome> {
         let since = Instant::now();
         let runs = scenarios.iter().map(|scenario| async {
-            let outcome = run(scenario, &self.tools, Ticket::default()).await;
+            let outcome = run(scenario, &self.tools, RunRequest::default()).await;
             eprintln!(
                 "{:>8.2?} {:>8.2?} {}: {}: {}",
                 since.elapsed(),
@@ -96,7 +96,7 @@ impl Place {
     }
 
     /// Runs one scenario, which can be ended early.
-    pub async fn run_with(&self, scenario: &Arc<Scenario>, ticket: Ticket) -> Outcome {
+    pub async fn run_with(&self, scenario: &Arc<Scenario>, ticket: RunRequest) -> Outcome {
         run(scenario, &self.tools, ticket).await
     }
 

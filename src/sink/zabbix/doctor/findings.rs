@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use serde_json::Value;
 
 use super::super::api::{self, Version};
+use super::super::items::{DISCOVERY, DISCOVERY_STEPS};
 use super::super::template;
-use super::Wanted;
+use super::key::Wanted;
 
 /// Maximum number of keys named in a finding.
 const MAX_NAMED: usize = 3;
@@ -343,8 +344,8 @@ impl Problem {
 fn missing(facts: &Facts, wanted: &Wanted) -> Problem {
     let rule = match wanted.key.split_once('[') {
         None => return Problem::NotInTemplate,
-        Some((item, _)) if item.starts_with("wachta.step.") => super::DISCOVERY_STEPS,
-        Some(_) => super::DISCOVERY,
+        Some((item, _)) if item.starts_with("wachta.step.") => DISCOVERY_STEPS,
+        Some(_) => DISCOVERY,
     };
     let Some(found) = facts.rules.get(rule) else { return Problem::NoRule(rule) };
     if api::text(&found["status"]) == "1" {

@@ -20,16 +20,16 @@ impl Lookup for Nothing {
 }
 
 /// Creates a recorder with two passed steps, and a budget for an LCP of 2.5 s and two requests.
-fn record() -> Record {
+fn record() -> RunRecorder {
     let loaded = load("t.yaml", "scenario: T\nsteps:\n  - GET: http://a/\n  - GET: http://b/\n", &Nothing);
     let mut scenario = Scenario::clone(&loaded.scenarios[0]);
     let at = |value, line| Spanned { value, span: Span { line, column: 3, start: 0, end: 0 } };
     scenario.budget = vec![at(Budget::Vital(Vital::Lcp, Duration::from_millis(2500)), 8), at(Budget::Requests(2), 9)];
-    let tools = Tools {
+    let tools = RunServices {
         dialer: crate::wire::Dialer::default(),
         limits: crate::wire::limits::Limits::default(),
         tokens: crate::run::Tokens::default(),
-        line: crate::run::Line::default(),
+        line: crate::run::ConnectivityMonitor::default(),
         tls: super::super::tls::Trusted::system(),
         browsers: None,
         lookup: Arc::new(Nothing),
@@ -40,7 +40,7 @@ fn record() -> Record {
         clock: None,
         location: "here".into(),
     };
-    let record = Record::begin(&Arc::new(scenario), &tools, &Ticket::default());
+    let record = RunRecorder::begin(&Arc::new(scenario), &tools, &RunRequest::default());
     for step in &record.scenario.steps {
         let index = record.begin_step(step, 0, false);
         record.end_step(index, StepStatus::Passed, None);

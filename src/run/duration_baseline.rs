@@ -1,6 +1,6 @@
 //! Duration baselines: the usual duration and the limit above which a duration is too slow. Pure: times are parameters.
 //!
-//! A [`Sketch`] stores the durations of a window in slots. For a slot with many runs it stores a uniform sample and the
+//! A [`DurationWindow`] stores the durations of a window in slots. For a slot with many runs it stores a uniform sample and the
 //! number of runs, so it stays below 4 KiB however often a scenario runs. The usual duration is the median. A duration
 //! is too slow if it exceeds all of the following: `factor` times the median; the median plus five times the median
 //! absolute deviation, to allow for variation; and the median plus 50 ms, so that 3 ms instead of 1 ms is not a
@@ -27,7 +27,7 @@ const LEAST_DIFFERENCE: Duration = Duration::from_millis(50);
 
 /// Durations within a time window.
 #[derive(Debug, Clone)]
-pub struct Sketch {
+pub struct DurationWindow {
     /// Length of a slot, in milliseconds.
     width: i64,
     /// Slots, oldest first.
@@ -42,7 +42,7 @@ struct Slot {
     kept: Vec<u32>,
 }
 
-impl Sketch {
+impl DurationWindow {
     /// Creates an empty sketch for a window of this length.
     pub fn new(over: Duration) -> Self {
         let width = i64::try_from(over.as_millis()).unwrap_or(i64::MAX) / SLOTS;
@@ -78,7 +78,7 @@ impl Sketch {
     }
 
     /// Returns the baseline at time `now`, or `None` if there are too few runs.
-    pub fn usual(&self, now: DateTime<Utc>) -> Option<Usual> {
+    pub fn usual(&self, now: DateTime<Utc>) -> Option<DurationBaseline> {
         let now = self.number(now);
         let in_window = || self.slots.iter().filter(|slot| (0..SLOTS).contains(&(now - slot.number)));
         let runs = in_window().map(|slot| u64::from(slot.seen)).sum();
@@ -94,7 +94,7 @@ impl Sketch {
         let spread =
             weighted_median(all.into_iter().map(|(value, weight)| ((value - median).abs(), weight)).collect())?;
         let duration = |micros: f64| Duration::from_secs_f64(micros / 1e6);
-        Some(Usual { median: duration(median), spread: duration(spread), runs })
+        Some(DurationBaseline { median: duration(median), spread: duration(spread), runs })
     }
 }
 
@@ -128,7 +128,7 @@ fn mixed(seed: u64) -> u64 {
 
 /// A duration baseline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Usual {
+pub struct DurationBaseline {
     /// Median duration.
     pub median: Duration,
     /// Median absolute deviation.
@@ -148,7 +148,7 @@ pub struct TooSlow {
     pub seen: String,
 }
 
-impl Usual {
+impl DurationBaseline {
     /// Returns the longest acceptable duration.
     pub fn limit(&self, factor: f64) -> Duration {
         let often = self.median.as_secs_f64() * factor;
@@ -185,8 +185,8 @@ mod tests {
     }
 
     /// Creates a sketch with one run per minute.
-    fn sketch(over: u64, durations: &[u64]) -> (Sketch, DateTime<Utc>) {
-        let mut sketch = Sketch::new(Duration::from_secs(over));
+    fn sketch(over: u64, durations: &[u64]) -> (DurationWindow, DateTime<Utc>) {
+        let mut sketch = DurationWindow::new(Duration::from_secs(over));
         let mut now = at(0);
         for (minute, took) in durations.iter().enumerate() {
             now = at(minute as u64 * 60);
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn too_slow_is_above_the_factor_and_the_spread_and_the_least_difference() {
         let check = |median: u64, spread: u64, factor: f64, took: u64, slow: bool| {
-            let usual = Usual { median: millis(median), spread: millis(spread), runs: 20 };
+            let usual = DurationBaseline { median: millis(median), spread: millis(spread), runs: 20 };
             let wanted = SlowerThanUsual { factor, over: Duration::from_secs(24 * HOUR) };
             assert_eq!(usual.judge(millis(took), wanted).is_some(), slow, "{median} {spread} {factor} {took}");
         };
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn the_figures_are_told() {
-        let usual = Usual { median: millis(410), spread: millis(20), runs: 212 };
+        let usual = DurationBaseline { median: millis(410), spread: millis(20), runs: 212 };
         let wanted = SlowerThanUsual { factor: 2.0, over: Duration::from_secs(24 * HOUR) };
         let told = usual.judge(millis(1900), wanted).unwrap();
         assert_eq!(told.message, "took 1.9s, usually 410ms (median of 212 runs in 1d)");
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn what_is_older_than_the_window_goes() {
-        let mut sketch = Sketch::new(Duration::from_secs(24 * HOUR));
+        let mut sketch = DurationWindow::new(Duration::from_secs(24 * HOUR));
         for minute in 0..60 {
             sketch.add(at(minute * 60), millis(100));
         }
@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn many_runs_are_kept_in_proportion_and_in_little_space() {
         // Every second for an hour, in slots of 2.5 minutes, with every third run being long.
-        let mut sketch = Sketch::new(Duration::from_secs(HOUR));
+        let mut sketch = DurationWindow::new(Duration::from_secs(HOUR));
         for second in 0..HOUR {
             sketch.add(at(second), millis(if second % 3 == 0 { 900 } else { 100 + second % 10 }));
         }

@@ -16,11 +16,12 @@ fn a_look_counts_for_the_runs_it_can_speak_of() {
     let at = |second: f64| zero + Duration::from_secs_f64(second);
     let check = |looks: (f64, f64, f64), run: (f64, f64), now: f64, expected: Result<bool, f64>| {
         let seen = |second: f64| (second >= 0.0).then(|| at(second));
-        let state = Looks { began: seen(looks.0), gone: seen(looks.1), answered: seen(looks.2), suspected: None };
+        let state =
+            CheckHistory { began: seen(looks.0), gone: seen(looks.1), answered: seen(looks.2), suspected: None };
         let expected = match expected {
-            Ok(true) => Known::Gone,
-            Ok(false) => Known::Works,
-            Err(second) => Known::Look(at(second)),
+            Ok(true) => Connectivity::Gone,
+            Ok(false) => Connectivity::Works,
+            Err(second) => Connectivity::CanaryCheck(at(second)),
         };
         assert_eq!(state.of(at(run.0), at(run.1), at(now)), expected, "{looks:?} {run:?} {now}");
     };
@@ -46,7 +47,7 @@ fn a_look_counts_for_the_runs_it_can_speak_of() {
 fn only_what_a_dead_line_looks_like_is_asked_about() {
     let check = |verdict, reason, browser: bool, expected| {
         let outcome = Outcome { verdict, reason: Some(reason), ..failed(browser) };
-        assert_eq!(may_be_the_line(&outcome), expected, "{verdict} {reason} {browser}");
+        assert_eq!(could_be_connectivity(&outcome), expected, "{verdict} {reason} {browser}");
     };
     for reason in [Reason::Connect, Reason::Timeout, Reason::Dns, Reason::Tls, Reason::Protocol, Reason::Heartbeat] {
         check(Verdict::Failed, reason, false, true);
@@ -110,23 +111,23 @@ async fn a_canary_answers_also_by_refusing() {
         filling.push(connected.unwrap());
         assert!(filling.len() < 100, "the queue never fills");
     }
-    let line = Line::default();
+    let line = ConnectivityMonitor::default();
     line.load(&Config { canaries: vec![of(address.port())] });
     let began = Instant::now();
-    let why = line.blame(&failed(false), began).await;
+    let why = line.explain_failure(&failed(false), began).await;
     assert_eq!(why.as_deref(), Some("network connectivity lost: the canary is not reachable"));
     // One responding canary is sufficient.
     let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let line = Line::default();
+    let line = ConnectivityMonitor::default();
     line.load(&Config { canaries: vec![of(address.port()), of(other.local_addr().unwrap().port())] });
-    assert_eq!(line.blame(&failed(false), began).await, None);
+    assert_eq!(line.explain_failure(&failed(false), began).await, None);
 }
 
 /// Returns a monitor whose connectivity can be switched off, with the number of checks.
-fn switched(canaries: usize) -> (Line, Arc<AtomicBool>, Arc<AtomicUsize>) {
+fn switched(canaries: usize) -> (ConnectivityMonitor, Arc<AtomicBool>, Arc<AtomicUsize>) {
     let (works, looked) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
     let (on, count) = (Arc::clone(&works), Arc::clone(&looked));
-    let line = Line::looking(Arc::new(move |_| {
+    let line = ConnectivityMonitor::with_check(Arc::new(move |_| {
         count.fetch_add(1, Ordering::SeqCst);
         let on = on.load(Ordering::SeqCst);
         async move { if on { true } else { std::future::pending().await } }.boxed()
@@ -143,7 +144,7 @@ async fn all_who_ask_share_a_look() {
         let (line, began) = (line.clone(), Instant::now());
         async move {
             let outcome = failed(false);
-            let asked = (0..count).map(|_| line.blame(&outcome, began));
+            let asked = (0..count).map(|_| line.explain_failure(&outcome, began));
             futures_util::future::join_all(asked).await.iter().flatten().count()
         }
     };
@@ -169,7 +170,7 @@ async fn all_who_ask_share_a_look() {
 async fn without_canaries_nobody_looks() {
     let (line, works, looked) = switched(0);
     works.store(false, Ordering::SeqCst);
-    assert_eq!(line.blame(&failed(false), Instant::now()).await, None);
+    assert_eq!(line.explain_failure(&failed(false), Instant::now()).await, None);
     assert_eq!(looked.load(Ordering::SeqCst), 0);
 }
 
@@ -182,16 +183,16 @@ async fn while_things_fail_the_line_is_watched() {
     assert_eq!(looked.load(Ordering::SeqCst), 0, "nothing failed");
     // A run starts; another one fails; then connectivity is lost for ten seconds.
     let began = Instant::now();
-    assert_eq!(line.blame(&failed(false), began).await, None);
+    assert_eq!(line.explain_failure(&failed(false), began).await, None);
     works.store(false, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_secs(10)).await;
     works.store(true, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_secs(20)).await;
     // Connectivity is back, but the first run failed because it was lost.
-    let why = line.blame(&failed(false), began).await;
+    let why = line.explain_failure(&failed(false), began).await;
     assert_eq!(why.as_deref(), Some("network connectivity lost: none of 2 canaries is reachable"));
     // A run that started since then did not.
-    assert_eq!(line.blame(&failed(false), Instant::now()).await, None);
+    assert_eq!(line.explain_failure(&failed(false), Instant::now()).await, None);
     tokio::time::sleep(WATCHED * 2).await;
     let quiet = looked.load(Ordering::SeqCst);
     tokio::time::sleep(Duration::from_hours(1)).await;

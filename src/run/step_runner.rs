@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 
 use super::difference::RequestPrint;
-use super::record::{Record, degraded_by_finally};
-use super::{Ticket, Tools, check, http};
+use super::recorder::{RunRecorder, degraded_by_finally};
+use super::{RunRequest, RunServices, check, http};
 use crate::browser::{Page, Spec};
 use crate::diagnostic::Spanned;
 use crate::names::{Reason, ReasonClass};
@@ -24,11 +24,11 @@ const GRACE: Duration = Duration::from_secs(2);
 /// The same for steps of a page, where the cause has to be found if the browser does not respond.
 const PAGE_GRACE: Duration = Duration::from_secs(7);
 
-pub(super) struct Flow<'a> {
+pub(super) struct StepRunner<'a> {
     scenario: &'a Arc<Scenario>,
-    tools: &'a Tools,
-    ticket: &'a Ticket,
-    record: &'a Record,
+    tools: &'a RunServices,
+    ticket: &'a RunRequest,
+    record: &'a RunRecorder,
     values: Values,
     session: http::Session,
     page: Option<Page>,
@@ -40,7 +40,7 @@ pub(super) struct Flow<'a> {
 
 /// Context of a list of steps in the scenario.
 #[derive(Clone, Copy)]
-struct Within {
+struct StepListContext {
     depth: u8,
     finally: bool,
     deadline: Instant,
@@ -49,23 +49,23 @@ struct Within {
 }
 
 /// Failure that ended a list of steps, with the position of the step that caused it.
-type Left = (usize, Failure);
+type StepFailure = (usize, Failure);
 
 /// End of a step that does not stop the steps after it.
-enum Done {
+enum StepEnd {
     Passed,
     /// The condition in `when` did not hold.
-    PassedOver,
+    Skipped,
     /// The step contains a failed step with `continue`.
-    Failed(Left),
+    Failed(StepFailure),
 }
 
-impl<'a> Flow<'a> {
+impl<'a> StepRunner<'a> {
     pub(super) fn new(
         scenario: &'a Arc<Scenario>,
-        tools: &'a Tools,
-        ticket: &'a Ticket,
-        record: &'a Record,
+        tools: &'a RunServices,
+        ticket: &'a RunRequest,
+        record: &'a RunRecorder,
         fresh: bool,
     ) -> Self {
         let values = Values::new(
@@ -121,7 +121,7 @@ impl<'a> Flow<'a> {
             }
         };
         let deadline = Instant::now() + timeout;
-        let within = Within { depth: 0, finally: false, deadline, bound: ("the scenario", timeout) };
+        let within = StepListContext { depth: 0, finally: false, deadline, bound: ("the scenario", timeout) };
         let scenario: &'a Scenario = self.scenario;
         if let Ok(Some((step, failure))) | Err((step, failure)) = self.steps(&scenario.steps, within).await {
             self.record.decide(Some(step), failure);
@@ -129,7 +129,7 @@ impl<'a> Flow<'a> {
         // A run that is aborted by a shutdown must end quickly; the next run cleans up what it left.
         if !scenario.finally.is_empty() && !self.ticket.cancel.is_cancelled() {
             let deadline = Instant::now() + FINALLY_TIMEOUT;
-            let within = Within { depth: 0, finally: true, deadline, bound: ("`finally`", FINALLY_TIMEOUT) };
+            let within = StepListContext { depth: 0, finally: true, deadline, bound: ("`finally`", FINALLY_TIMEOUT) };
             for step in &scenario.finally {
                 let done = self.steps(std::slice::from_ref(step), within).await;
                 if let Ok(Some((step, failure))) | Err((step, failure)) = done {
@@ -170,12 +170,16 @@ impl<'a> Flow<'a> {
 
     /// Runs steps in order up to the first failure that stops them. Returns the first failure that does not stop the
     /// list but still counts. The future is boxed because groups contain steps.
-    fn steps<'s>(&'s mut self, steps: &'a [Step], within: Within) -> BoxFuture<'s, Result<Option<Left>, Left>>
+    fn steps<'s>(
+        &'s mut self,
+        steps: &'a [Step],
+        within: StepListContext,
+    ) -> BoxFuture<'s, Result<Option<StepFailure>, StepFailure>>
     where
         'a: 's,
     {
         Box::pin(async move {
-            let mut first: Option<Left> = None;
+            let mut first: Option<StepFailure> = None;
             for (at, step) in steps.iter().enumerate() {
                 let index = self.record.begin_step(step, within.depth, within.finally);
                 if let Some(page) = &mut self.page {
@@ -184,14 +188,14 @@ impl<'a> Flow<'a> {
                     page.step(index, &self.record.span_of(index), dialog_next);
                 }
                 let ((from, failure), goes_on) = match self.step(step, index, within).await {
-                    Ok(Done::Passed) => {
+                    Ok(StepEnd::Passed) => {
                         self.record.end_step(index, StepStatus::Passed, None);
                         if self.prints && matches!(step.action, Action::Page(_)) {
                             self.print_page(index, step.action.only_looks()).await;
                         }
                         continue;
                     }
-                    Ok(Done::PassedOver) => {
+                    Ok(StepEnd::Skipped) => {
                         self.record.end_step(index, StepStatus::Skipped, None);
                         continue;
                     }
@@ -199,7 +203,7 @@ impl<'a> Flow<'a> {
                         self.record.end_step(index, StepStatus::Skipped, Some((index, failure)));
                         continue;
                     }
-                    Ok(Done::Failed(left)) => (left, true),
+                    Ok(StepEnd::Failed(left)) => (left, true),
                     Err(left) => (left, step.go_on),
                 };
                 if from == index {
@@ -221,13 +225,13 @@ impl<'a> Flow<'a> {
         })
     }
 
-    async fn step(&mut self, step: &'a Step, index: usize, within: Within) -> Result<Done, Left> {
+    async fn step(&mut self, step: &'a Step, index: usize, within: StepListContext) -> Result<StepEnd, StepFailure> {
         let left = within.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err((index, out_of_time(within)));
         }
         if !step.when.is_empty() && !self.holds(step, left).await.map_err(|failure| (index, failure))? {
-            return Ok(Done::PassedOver);
+            return Ok(StepEnd::Skipped);
         }
         let left = within.deadline.saturating_duration_since(Instant::now());
         if let Action::Group(group) = &step.action {
@@ -236,7 +240,7 @@ impl<'a> Flow<'a> {
                 Some((deadline, timeout)) if deadline < within.deadline => (deadline, ("the group", timeout)),
                 _ => (within.deadline, within.bound),
             };
-            let inner = Within { depth: within.depth + 1, deadline, bound, ..within };
+            let inner = StepListContext { depth: within.depth + 1, deadline, bound, ..within };
             return self.group(group, index, inner).await;
         }
         let cancel = self.ticket.cancel.clone();
@@ -268,7 +272,7 @@ impl<'a> Flow<'a> {
             }
             (done, _) => done.unwrap_or_else(Err),
         };
-        done.map(|()| Done::Passed).map_err(|failure| {
+        done.map(|()| StepEnd::Passed).map_err(|failure| {
             // If the time of the scenario or group is over, that limit is the cause to report, not the step's own
             // timeout.
             let all_is_over = failure.reason == Reason::Timeout && whole < wanted;
@@ -283,18 +287,18 @@ impl<'a> Flow<'a> {
 
     /// Runs the steps of a group, and repeats them from the first one if the group has retries left. Does not repeat
     /// them if the time is over, the run was stopped, or the failure is an agent fault.
-    async fn group(&mut self, group: &'a Group, index: usize, within: Within) -> Result<Done, Left> {
+    async fn group(&mut self, group: &'a Group, index: usize, within: StepListContext) -> Result<StepEnd, StepFailure> {
         let mut left = group.retry;
         loop {
             let first = self.record.steps();
             let done = self.steps(&group.steps, within).await;
-            let (Ok(Some((from, failure))) | Err((from, failure))) = &done else { return Ok(Done::Passed) };
+            let (Ok(Some((from, failure))) | Err((from, failure))) = &done else { return Ok(StepEnd::Passed) };
             let is_final = left == 0
                 || Instant::now() >= within.deadline
                 || self.ticket.cancel.is_cancelled()
                 || failure.reason.class() == ReasonClass::Unknown;
             if is_final {
-                return done.map(|left| left.map_or(Done::Passed, Done::Failed));
+                return done.map(|left| left.map_or(StepEnd::Passed, StepEnd::Failed));
             }
             let number = group.retry - left + 1;
             self.record.retry(index, first, number, &(*from, failure.clone()));
@@ -344,7 +348,7 @@ impl<'a> Flow<'a> {
             }
             Action::Check(check) => {
                 let due_at = self.record.due_at();
-                let around = check::Surroundings::new(&self.values, self.tools, due_at, timeout);
+                let around = check::CheckContext::new(&self.values, self.tools, due_at, timeout);
                 let found = check::check(check, &around).await;
                 self.record.note(index, |result| result.certificate_expires_at = found.expires_at);
                 self.record.add_cases(index, found.cases);
@@ -497,7 +501,7 @@ impl<'a> Flow<'a> {
     }
 }
 
-fn out_of_time(within: Within) -> Failure {
+fn out_of_time(within: StepListContext) -> Failure {
     let (what, timeout) = within.bound;
     Failure::new(Reason::Timeout, format!("the {} timeout of {what} expired", Pretty(timeout))).waited(timeout)
 }

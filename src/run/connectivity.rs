@@ -57,24 +57,24 @@ impl fmt::Display for Canary {
 }
 
 /// Checks one canary and returns whether it responds.
-pub type Look = Arc<dyn Fn(Canary) -> BoxFuture<'static, bool> + Send + Sync>;
+pub type CanaryCheck = Arc<dyn Fn(Canary) -> BoxFuture<'static, bool> + Send + Sync>;
 
 /// Monitors the connectivity of the agent. Clones are cheap and share their state.
 #[derive(Clone)]
-pub struct Line(Arc<Shared>);
+pub struct ConnectivityMonitor(Arc<Shared>);
 
 struct Shared {
-    look: Look,
+    look: CanaryCheck,
     canaries: Mutex<Arc<[Canary]>>,
     /// Held by the caller that runs the check; the others wait for its result.
     turn: tokio::sync::Mutex<()>,
-    looks: Mutex<Looks>,
+    looks: Mutex<CheckHistory>,
     suspected: Notify,
 }
 
 /// History of the checks.
 #[derive(Debug, Clone, Copy, Default)]
-struct Looks {
+struct CheckHistory {
     /// Start of the last check.
     began: Option<Instant>,
     /// End of the last check that reached no canary.
@@ -87,44 +87,44 @@ struct Looks {
 
 /// Known state of connectivity during a run.
 #[derive(Debug, PartialEq, Eq)]
-enum Known {
+enum Connectivity {
     Gone,
     Works,
     /// Unknown until a check that starts at this time or later.
-    Look(Instant),
+    CanaryCheck(Instant),
 }
 
-impl Looks {
+impl CheckHistory {
     /// Returns what is known about connectivity for a run that lasted from `began` to `ended`.
-    fn of(&self, began: Instant, ended: Instant, now: Instant) -> Known {
+    fn of(&self, began: Instant, ended: Instant, now: Instant) -> Connectivity {
         let since_then = |gone: Instant| self.answered.is_none_or(|answered| answered < gone);
         if self.gone.is_some_and(|gone| gone >= began || gone + KEPT >= ended && since_then(gone)) {
-            Known::Gone
+            Connectivity::Gone
         } else if self.answered >= Some(ended) {
-            Known::Works
+            Connectivity::Works
         } else {
-            Known::Look(self.began.map_or(now, |last| now.max(last + GAP)))
+            Connectivity::CanaryCheck(self.began.map_or(now, |last| now.max(last + GAP)))
         }
     }
 }
 
-impl Default for Line {
+impl Default for ConnectivityMonitor {
     fn default() -> Self {
         Self::new(Dialer::default())
     }
 }
 
-impl Line {
+impl ConnectivityMonitor {
     /// Creates a monitor without canaries that resolves names with this dialer.
     pub fn new(dialer: Dialer) -> Self {
-        Self::looking(Arc::new(move |canary| {
+        Self::with_check(Arc::new(move |canary| {
             let dialer = dialer.clone();
             async move { answers(&canary, &dialer).await }.boxed()
         }))
     }
 
     /// Creates a monitor without canaries that checks them with `look`.
-    pub fn looking(look: Look) -> Self {
+    pub fn with_check(look: CanaryCheck) -> Self {
         let canaries = Mutex::new(Vec::new().into());
         Self(Arc::new(Shared {
             look,
@@ -144,15 +144,15 @@ impl Line {
         Arc::clone(&self.0.canaries.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn looks(&self) -> MutexGuard<'_, Looks> {
+    fn looks(&self) -> MutexGuard<'_, CheckHistory> {
         self.0.looks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns why missing connectivity caused a run to fail that started at `began` and has just ended, or `None` if
     /// it did not.
-    pub(super) async fn blame(&self, outcome: &Outcome, began: Instant) -> Option<String> {
+    pub(super) async fn explain_failure(&self, outcome: &Outcome, began: Instant) -> Option<String> {
         let canaries = self.canaries().len();
-        if canaries == 0 || !may_be_the_line(outcome) {
+        if canaries == 0 || !could_be_connectivity(outcome) {
             return None;
         }
         let ended = Instant::now();
@@ -163,20 +163,20 @@ impl Line {
         } else {
             format!("none of {canaries} canaries is reachable")
         };
-        self.was_gone(began, ended).await.then(|| format!("network connectivity lost: {count}"))
+        self.was_down(began, ended).await.then(|| format!("network connectivity lost: {count}"))
     }
 
-    async fn was_gone(&self, began: Instant, ended: Instant) -> bool {
+    async fn was_down(&self, began: Instant, ended: Instant) -> bool {
         let known = || self.looks().of(began, ended, Instant::now());
         loop {
             match known() {
-                Known::Gone => return true,
-                Known::Works => return false,
-                Known::Look(_) => {}
+                Connectivity::Gone => return true,
+                Connectivity::Works => return false,
+                Connectivity::CanaryCheck(_) => {}
             }
             let _turn = self.0.turn.lock().await;
             // Another caller may have run a check while this one waited.
-            if let Known::Look(at) = known() {
+            if let Connectivity::CanaryCheck(at) = known() {
                 tokio::time::sleep_until(at).await;
                 self.look().await;
             }
@@ -234,7 +234,7 @@ impl Line {
 }
 
 /// Returns whether a run failed as it would without connectivity: there was no response, or it was cut off.
-fn may_be_the_line(outcome: &Outcome) -> bool {
+fn could_be_connectivity(outcome: &Outcome) -> bool {
     let Some(reason) = outcome.reason.filter(|_| outcome.verdict == Verdict::Failed) else { return false };
     match reason {
         // Check-ins, and the requests of test suites, depend on the agent's connectivity as well.

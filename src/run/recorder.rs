@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use super::budget;
 use super::check::{Case, CaseEnd};
 use super::difference::{PagePrint, RequestPrint};
-use super::{Progress, Stage, Ticket, Tools, Usuals};
+use super::{Progress, ProgressEvent, RunBaselines, RunRequest, RunServices};
 use crate::diagnostic::{Diagnostic, Span, printable};
 use crate::names::{Reason, ReasonClass};
 use crate::outcome::PageTotals;
@@ -27,7 +27,7 @@ const MOST_LINES: usize = 400;
 const LONGEST_MESSAGE: usize = 2000;
 
 /// Recorder of one run.
-pub(super) struct Record {
+pub(super) struct RunRecorder {
     scenario: Arc<Scenario>,
     location: String,
     run: RunId,
@@ -55,7 +55,7 @@ struct State {
     pages: Vec<(usize, PageResult)>,
     totals: PageTotals,
     browser: Option<BrowserResult>,
-    usuals: Usuals,
+    usuals: RunBaselines,
     traces: Traces,
     /// Source span of each step, by position.
     spans: HashMap<usize, Span>,
@@ -73,8 +73,8 @@ pub(super) struct Traces {
 /// A failure, with the position of its step if it belongs to one.
 type Finding = (Option<usize>, Failure<Masked>);
 
-impl Record {
-    pub(super) fn begin(scenario: &Arc<Scenario>, tools: &Tools, ticket: &Ticket) -> Self {
+impl RunRecorder {
+    pub(super) fn begin(scenario: &Arc<Scenario>, tools: &RunServices, ticket: &RunRequest) -> Self {
         let started_at = Utc::now();
         Self {
             scenario: Arc::clone(scenario),
@@ -147,7 +147,7 @@ impl Record {
         self.run
     }
 
-    fn tell(&self, stage: Stage<'_>) {
+    fn tell(&self, stage: ProgressEvent<'_>) {
         if let Some(progress) = &self.progress {
             progress(stage);
         }
@@ -155,7 +155,7 @@ impl Record {
 
     /// Starts a step and returns its position.
     pub(super) fn begin_step(&self, step: &Step, depth: u8, finally: bool) -> usize {
-        self.tell(Stage::Began { name: &printable(&step.name), depth });
+        self.tell(ProgressEvent::StepStarted { name: &printable(&step.name), depth });
         let mut state = self.state();
         state.steps.push(StepResult {
             name: printable(&step.name).into_owned(),
@@ -266,11 +266,11 @@ impl Record {
             result.failure = failure.map(|(_, failure)| self.masked(failure));
             result.clone()
         };
-        self.tell(Stage::Ended(&ended));
+        self.tell(ProgressEvent::StepFinished(&ended));
     }
 
     /// Sets the duration baselines of the scenario.
-    pub(super) fn compare_with(&self, usuals: Usuals) {
+    pub(super) fn compare_with(&self, usuals: RunBaselines) {
         self.state().usuals = usuals;
     }
 
