@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use wachta::browser::{Browsers, Config, Metrics};
+use wachta::browser::{BrowserPool, Config, Metrics};
 use wachta::outcome::{Outcome, Verdict};
 use wachta::run::{ConnectivityMonitor, Progress, RunRequest, RunServices, Tokens, run, tls};
 use wachta::scenario::{Engine, Headless, Lookup, Scenario};
@@ -18,7 +18,7 @@ const DRIVERS: [&str; 2] = ["chromedriver", "geckodriver"];
 /// One way to use wachta.
 pub struct Agent {
     tools: RunServices,
-    browsers: Browsers,
+    browsers: BrowserPool,
     warm: bool,
     folder: PathBuf,
     driver: &'static str,
@@ -33,7 +33,7 @@ impl Agent {
             Config { engine: Some(engine), headless, warm, max_sessions, loopback_only: true, ..Config::default() };
         let metrics = Metrics::new(&prometheus::Registry::new()).expect("an empty registry");
         let program = PathBuf::from(env!("CARGO_BIN_EXE_wachta"));
-        let browsers = Browsers::new(config, folder.to_owned(), program, metrics);
+        let browsers = BrowserPool::new(config, folder.to_owned(), program, metrics);
         let tools = RunServices {
             dialer: wachta::wire::Dialer::default(),
             limits: wachta::wire::limits::Limits::default(),

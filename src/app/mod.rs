@@ -35,7 +35,7 @@ use tokio_util::task::TaskTracker;
 use crate::alert::{self, Committer, CommitterHandle};
 use crate::blackbox;
 use crate::bounded::{self, Readers};
-use crate::browser::{self, Browsers};
+use crate::browser::{self, BrowserPool};
 use crate::clock::{self, ClockWatch};
 use crate::diagnostic::Diagnostic;
 use crate::notify::{self, DeliveryService, Links};
@@ -178,7 +178,7 @@ struct Parts {
     store: WriteBuffer,
     clock: ClockWatch,
     evidence: EvidenceFolder,
-    browsers: Browsers,
+    browsers: BrowserPool,
     tls: wire::tls::Trusted,
     dialer: Dialer,
     limits: crate::wire::limits::Limits,
@@ -232,7 +232,7 @@ impl App {
 
         let dialer = Dialer::new(Reach::of_agent(), Resolver::default());
         dialer.reach().allow(config.allow.network.clone());
-        let browsers = Browsers::closing(
+        let browsers = BrowserPool::closing(
             config.browser.clone(),
             setup.folder.join("browsers"),
             setup.executable,

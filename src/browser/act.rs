@@ -8,11 +8,11 @@ use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 
 use super::command::{Command, ElementId};
+use super::errors::{self, CommandError};
 use super::keys;
-use super::locate::{Answer, Query};
+use super::locate::{LocatorQuery, LocatorResult};
 use super::page::{PROMPT, Page};
 use super::pointer::{is_own, left_click};
-use super::verdict::{self, Trouble};
 use crate::diagnostic::Spanned;
 use crate::names::Reason;
 use crate::outcome::Failure;
@@ -66,7 +66,7 @@ impl Pauses {
 }
 
 /// Command for an element that the script has found ready. `None` if the script does everything itself.
-pub(super) type Then<'a> = &'a (dyn Fn(&Answer, &ElementId) -> Option<Command> + Sync);
+pub(super) type Then<'a> = &'a (dyn Fn(&LocatorResult, &ElementId) -> Option<Command> + Sync);
 
 /// For actions that the script performs.
 pub(super) const NOTHING: Then<'static> = &|_, _| None;
@@ -91,7 +91,7 @@ impl Page {
         }
         let arrived = match self.navigate(wanted.as_str(), deadline).await {
             Ok(arrived) => arrived,
-            Err(Trouble::Timeout(_)) => {
+            Err(CommandError::Timeout(_)) => {
                 return Err(
                     Failure::new(Reason::Timeout, format!("{wanted} did not load in time")).waited(since.elapsed())
                 );
@@ -125,7 +125,7 @@ impl Page {
         if let Some(error) = arrived["error"].as_str()
             && !expected
         {
-            return Err(verdict::net(error.trim().trim_start_matches("net::")));
+            return Err(errors::net(error.trim().trim_start_matches("net::")));
         }
         let without_fragment = |url: &str| url.split('#').next().unwrap_or_default().to_owned();
         if same_document && without_fragment(arrived["url"].as_str().unwrap_or("")) != without_fragment(wanted.as_str())
@@ -147,7 +147,7 @@ impl Page {
             Travel::Forward => (1, "forward", "forward"),
             Travel::Reload => (0, "again", "refresh"),
         };
-        let before = self.script(ENTRY, &Json::Null, deadline).await.map_err(Trouble::failure)?;
+        let before = self.script(ENTRY, &Json::Null, deadline).await.map_err(CommandError::failure)?;
         let asked = match (self.bidi().is_some(), travel) {
             (true, Travel::Reload) => {
                 let params = json!({"context": self.window, "wait": "interactive"});
@@ -158,14 +158,14 @@ impl Page {
                 self.ask("browsingContext.traverseHistory", params, left).await
             }
             (false, _) => {
-                self.patience(deadline).await.map_err(Trouble::failure)?;
+                self.patience(deadline).await.map_err(CommandError::failure)?;
                 self.call(Command::post(classic, json!({})), left).await
             }
         };
         let mut pauses = Pauses::new();
         match asked {
-            Ok(_) | Err(Trouble::Again(_)) => {}
-            Err(Trouble::Other(_)) if travel != Travel::Reload => {
+            Ok(_) | Err(CommandError::Again(_)) => {}
+            Err(CommandError::Other(_)) if travel != Travel::Reload => {
                 return Err(Failure::new(Reason::NotFound, format!("no page in the history to go {word} to")));
             }
             Err(trouble) => return Err(trouble.failure()),
@@ -173,7 +173,7 @@ impl Page {
         loop {
             let now = match self.script(ENTRY, &Json::Null, deadline).await {
                 Ok(now) => now,
-                Err(Trouble::Again(_)) => before.clone(),
+                Err(CommandError::Again(_)) => before.clone(),
                 Err(trouble) => return Err(trouble.failure()),
             };
             // A dialog blocks the page, and the next step will answer it.
@@ -189,11 +189,11 @@ impl Page {
                 return Err(Failure::new(Reason::Timeout, text).waited(since.elapsed()));
             }
         }
-        let arrived = self.script(ARRIVED, &Json::Null, deadline + ASKING).await.map_err(Trouble::failure)?;
+        let arrived = self.script(ARRIVED, &Json::Null, deadline + ASKING).await.map_err(CommandError::failure)?;
         self.origin = arrived["origin"].as_f64().unwrap_or_default();
         let url = arrived["url"].as_str().unwrap_or_default();
         if let Some(error) = arrived["error"].as_str() {
-            return Err(verdict::net(error.trim().trim_start_matches("net::")));
+            return Err(errors::net(error.trim().trim_start_matches("net::")));
         }
         let status = arrived["status"].as_u64().unwrap_or(0);
         if status >= 400 {
@@ -203,7 +203,7 @@ impl Page {
         Ok(())
     }
 
-    async fn navigate(&mut self, url: &str, deadline: Instant) -> Result<Json, Trouble> {
+    async fn navigate(&mut self, url: &str, deadline: Instant) -> Result<Json, CommandError> {
         let left = deadline.saturating_duration_since(Instant::now());
         let downloads = self.watch.downloads();
         self.locate_at(url).await?;
@@ -217,15 +217,17 @@ impl Page {
         };
         match navigated {
             // The page redirected to another one while it was loading.
-            Ok(_) | Err(Trouble::Again(_)) => {}
+            Ok(_) | Err(CommandError::Again(_)) => {}
             // This may be a download or a response without a page. Otherwise another navigation has taken its place, or
             // the document can report its status.
-            Err(Trouble::Net(code)) if code == "ERR_ABORTED" => {
+            Err(CommandError::Net(code)) if code == "ERR_ABORTED" => {
                 self.watch.download_after(downloads, Instant::now() + DOWNLOAD_NOTICE).await;
             }
-            Err(Trouble::Net(code)) if code == "ERR_HTTP_RESPONSE_CODE_FAILURE" => {}
+            Err(CommandError::Net(code)) if code == "ERR_HTTP_RESPONSE_CODE_FAILURE" => {}
             // There is nobody to enter a user and password.
-            Err(Trouble::Net(code)) if code == "ERR_INVALID_AUTH_CREDENTIALS" => return Ok(json!({"status": 401})),
+            Err(CommandError::Net(code)) if code == "ERR_INVALID_AUTH_CREDENTIALS" => {
+                return Ok(json!({"status": 401}));
+            }
             Err(trouble) => return Err(trouble),
         }
         if self.watch.downloads() > downloads {
@@ -240,13 +242,13 @@ impl Page {
             }
             if !pauses.wait(deadline).await {
                 let (count, last) = &self.dialogs;
-                return Err(Trouble::Again(format!("it opened {count} dialogs, the last one: {last}")));
+                return Err(CommandError::Again(format!("it opened {count} dialogs, the last one: {last}")));
             }
         }
     }
 
     /// Grants access to the geolocation that the scenario sets, because there is nobody to give the permission.
-    async fn locate_at(&mut self, url: &str) -> Result<(), Trouble> {
+    async fn locate_at(&mut self, url: &str) -> Result<(), CommandError> {
         let origin = url::Url::parse(url).map(|url| url.origin().ascii_serialization()).unwrap_or_default();
         let Some(located) = &mut self.located else { return Ok(()) };
         if !located.insert(origin.clone()) {
@@ -275,9 +277,9 @@ impl Page {
                 Ok(json!({key: values.fill(text).map_err(|failure| failure.at(text.span))?}))
             })
             .collect::<Result<Vec<_>, Failure>>()?;
-        self.patience(deadline).await.map_err(Trouble::failure)?;
+        self.patience(deadline).await.map_err(CommandError::failure)?;
         let engine = self.session().engine;
-        let query = Query::new(target, values)?.with(json!({"then": "choose", "options": options}));
+        let query = LocatorQuery::new(target, values)?.with(json!({"then": "choose", "options": options}));
         // Lists that a page implements itself are opened and operated by clicks, one at a time.
         let (mut opened, mut picked) = (false, 0);
         loop {
@@ -310,15 +312,15 @@ impl Page {
     ) -> Result<(), Failure> {
         let chord = keys::chord(keys).map_err(|failure| failure.at(keys.span))?;
         if let Some(target) = into {
-            let query = Query::new(target, values)?.with(json!({"then": "focus"}));
+            let query = LocatorQuery::new(target, values)?.with(json!({"then": "focus"}));
             self.once(&query, deadline, NOTHING).await?;
         } else if !self.place.path.is_empty() {
-            self.poll(&[Query::page()], deadline, |_| Ok(())).await?;
+            self.poll(&[LocatorQuery::page()], deadline, |_| Ok(())).await?;
         }
         let left = deadline.saturating_duration_since(Instant::now());
-        match self.point(Command::keys(chord), &Answer(Json::Null), left).await {
+        match self.point(Command::keys(chord), &LocatorResult(Json::Null), left).await {
             // The key was pressed; the next step will check the effect.
-            Ok(()) | Err(Trouble::Again(_) | Trouble::Closed) => self.let_begin(deadline).await,
+            Ok(()) | Err(CommandError::Again(_) | CommandError::Closed) => self.let_begin(deadline).await,
             Err(trouble) => Err(trouble.failure()),
         }
     }
@@ -327,15 +329,20 @@ impl Page {
     /// step refers to a frame of the closed window.
     pub(super) async fn come_back_within(&mut self) -> Result<(), Failure> {
         if !self.place.path.is_empty() {
-            return Err(Trouble::Closed.failure());
+            return Err(CommandError::Closed.failure());
         }
         // The driver has already reported it; the event follows shortly.
         self.watch.closes(&self.window, Instant::now() + PROMPT).await;
-        self.come_back().await.map_err(Trouble::failure)
+        self.come_back().await.map_err(CommandError::failure)
     }
 
     /// Performs the part of an action that the script cannot do. Returns false if the element is not ready.
-    async fn finish(&mut self, answer: &mut Answer, then: Then<'_>, deadline: Instant) -> Result<bool, Trouble> {
+    async fn finish(
+        &mut self,
+        answer: &mut LocatorResult,
+        then: Then<'_>,
+        deadline: Instant,
+    ) -> Result<bool, CommandError> {
         if answer.done() {
             return Ok(true);
         }
@@ -345,14 +352,19 @@ impl Page {
         let left = deadline.saturating_duration_since(Instant::now());
         match self.point(command, answer, left).await {
             // The action has closed the window.
-            Ok(()) | Err(Trouble::Closed) => Ok(true),
+            Ok(()) | Err(CommandError::Closed) => Ok(true),
             Err(trouble) => Err(trouble),
         }
     }
 
     /// Waits until the element is ready and acts on it. Errors caused by a change of the page are retried. Returns the
     /// last result of the query.
-    pub(super) async fn once(&mut self, query: &Query, deadline: Instant, then: Then<'_>) -> Result<Answer, Failure> {
+    pub(super) async fn once(
+        &mut self,
+        query: &LocatorQuery,
+        deadline: Instant,
+        then: Then<'_>,
+    ) -> Result<LocatorResult, Failure> {
         let since = Instant::now();
         let mut pauses = Pauses::new();
         let mut last: Option<Failure> = None;
@@ -381,15 +393,15 @@ impl Page {
             };
             match tried {
                 Ok(()) => {}
-                Err(Trouble::Absent(failure)) if failure.reason != Reason::Configuration => last = Some(*failure),
-                Err(Trouble::Again(text)) => {
-                    last.get_or_insert_with(|| Trouble::Again(text).failure());
+                Err(CommandError::Absent(failure)) if failure.reason != Reason::Configuration => last = Some(*failure),
+                Err(CommandError::Again(text)) => {
+                    last.get_or_insert_with(|| CommandError::Again(text).failure());
                 }
-                Err(Trouble::Timeout(text)) => {
+                Err(CommandError::Timeout(text)) => {
                     let text = format!("the page was not ready in time: {text}");
-                    return Err(verdict::hung(text, last).waited(since.elapsed()));
+                    return Err(errors::hung(text, last).waited(since.elapsed()));
                 }
-                Err(Trouble::Closed) => self.come_back_within().await.map_err(|failure| query.placed(failure))?,
+                Err(CommandError::Closed) => self.come_back_within().await.map_err(|failure| query.placed(failure))?,
                 Err(trouble) => return Err(trouble.failure()),
             }
             self.clear_the_way(deadline).await;

@@ -50,12 +50,12 @@ impl std::fmt::Display for BidiError {
     }
 }
 
-type Answer = oneshot::Sender<Result<Json, BidiError>>;
+type ReplySender = oneshot::Sender<Result<Json, BidiError>>;
 
 /// A handle to the connection. Clones share it, and it closes when the last one is dropped.
 #[derive(Clone)]
 pub(super) struct Bidi {
-    commands: mpsc::Sender<(u64, String, Answer)>,
+    commands: mpsc::Sender<(u64, String, ReplySender)>,
     shared: Arc<Shared>,
 }
 
@@ -122,12 +122,12 @@ impl Bidi {
 
 async fn own(
     mut socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
-    mut commands: mpsc::Receiver<(u64, String, Answer)>,
+    mut commands: mpsc::Receiver<(u64, String, ReplySender)>,
     shared: Arc<Shared>,
 ) {
     // Notifies all waiting callers however this task ends, even if it is dropped with its runtime.
     let _closed = shared.closed.clone().drop_guard();
-    let mut waiting: HashMap<u64, Answer> = HashMap::new();
+    let mut waiting: HashMap<u64, ReplySender> = HashMap::new();
     loop {
         tokio::select! {
             // The end of the session must end this task too, because a Grid may leave its end of the connection open.

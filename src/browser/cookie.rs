@@ -7,19 +7,19 @@ use url::Url;
 
 use super::command::Command;
 use super::engine;
-use super::locate::Query;
+use super::errors::CommandError;
+use super::locate::LocatorQuery;
 use super::page::{PROMPT, Page, decode};
-use super::verdict::Trouble;
 
 impl Page {
     /// Returns the cookies of the current document in the format of the classic command.
-    pub(super) async fn cookies(&mut self, deadline: Instant) -> Result<Json, Trouble> {
+    pub(super) async fn cookies(&mut self, deadline: Instant) -> Result<Json, CommandError> {
         if engine::kind(self.session().engine).tells_cookies || self.bidi().is_none() {
             return self.call(Command::get("cookie"), PROMPT).await;
         }
         let of = json!({"type": "storageKey", "userContext": self.context.user});
         let all = self.ask("storage.getCookies", json!({"partition": of}), PROMPT).await?;
-        let page = self.run(&[Query::page().json()], deadline).await?;
+        let page = self.run(&[LocatorQuery::page().json()], deadline).await?;
         let Some(url) = page.first().and_then(|page| Url::parse(page.text("url")).ok()) else { return Ok(json!([])) };
         let here = all["cookies"].as_array().into_iter().flatten().filter(|cookie| is_for(cookie, &url));
         Ok(here.map(|cookie| json!({"name": cookie["name"], "value": cookie_value(&cookie["value"])})).collect())

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use super::act::Pauses;
 use super::command::Command;
+use super::errors::CommandError;
+use super::event_tracker::Prompt;
 use super::page::{PROMPT, Page};
-use super::verdict::Trouble;
-use super::watch::Prompt;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::{DialogAnswer, Matcher};
@@ -57,12 +57,12 @@ impl Page {
             _ => None,
         };
         let since = Instant::now();
-        let message = self.open_dialog(deadline).await.map_err(Trouble::failure)?.ok_or_else(|| {
+        let message = self.open_dialog(deadline).await.map_err(CommandError::failure)?.ok_or_else(|| {
             Failure::new(Reason::NotFound, "no dialog has opened").compared("a dialog", "none").waited(since.elapsed())
         })?;
         // The dialog is answered even if its message is wrong, because it blocks the page otherwise.
         let accept = matches!(answer, DialogAnswer::Accept(_));
-        self.answer_dialog(accept, text.as_deref()).await.map_err(Trouble::failure)?;
+        self.answer_dialog(accept, text.as_deref()).await.map_err(CommandError::failure)?;
         match filled {
             Some(filled) if !filled.holds(&Seen::text(&message)) => {
                 Err(Failure::new(Reason::Assertion, "the message of the dialog does not match")
@@ -73,7 +73,7 @@ impl Page {
     }
 
     /// Returns the message of a dialog that is open or opens before the deadline.
-    async fn open_dialog(&mut self, deadline: Instant) -> Result<Option<String>, Trouble> {
+    async fn open_dialog(&mut self, deadline: Instant) -> Result<Option<String>, CommandError> {
         if self.bidi().is_some() {
             let mut prompt = self.watch.prompt.subscribe();
             let open = tokio::time::timeout_at(deadline, prompt.wait_for(Option::is_some)).await;
@@ -90,7 +90,7 @@ impl Page {
         }
     }
 
-    async fn answer_dialog(&mut self, accept: bool, text: Option<&str>) -> Result<(), Trouble> {
+    async fn answer_dialog(&mut self, accept: bool, text: Option<&str>) -> Result<(), CommandError> {
         let open = self.watch.prompt.borrow().clone();
         if let (Some(bidi), Some(open)) = (self.bidi(), open) {
             let mut params = json!({"context": open.context, "accept": accept});
@@ -99,7 +99,7 @@ impl Page {
             }
             let answered = bidi.call("browsingContext.handleUserPrompt", params, PROMPT).await;
             self.watch.prompt.send_replace(None);
-            return answered.map(drop).map_err(|error| Trouble::Other(error.to_string()));
+            return answered.map(drop).map_err(|error| CommandError::Other(error.to_string()));
         }
         if let Some(text) = text {
             self.call(Command::post("alert/text", json!({"text": text})), PROMPT).await?;

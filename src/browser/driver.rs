@@ -137,7 +137,7 @@ impl Drop for Driver {
 async fn read(
     from: impl AsyncRead + Unpin,
     output: Output,
-    port: Option<(&'static engine::Kind, watch::Sender<Option<u16>>)>,
+    port: Option<(&'static engine::DriverProfile, watch::Sender<Option<u16>>)>,
 ) {
     let mut lines = BufReader::new(from).lines();
     while let Ok(Some(line)) = lines.next_line().await {

@@ -10,7 +10,7 @@ use serde_json::{Map, Value as Json, json};
 use super::Config;
 use super::bidi::Bidi;
 use super::ports::Port;
-use super::trust::Setup;
+use super::trust::LaunchOptions;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::{Engine, Headless};
@@ -25,7 +25,7 @@ const SHELLS: [&str; 3] = ["chromium-headless-shell", "chrome-headless-shell", "
 
 /// Properties of an engine's driver.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
-pub(super) struct Kind {
+pub(super) struct DriverProfile {
     /// Program name.
     pub(super) program: &'static str,
     /// Paths where distributions install it outside of PATH.
@@ -62,9 +62,9 @@ pub(super) struct Kind {
 }
 
 /// Returns the driver properties of an engine.
-pub(super) fn kind(engine: Engine) -> &'static Kind {
+pub(super) fn kind(engine: Engine) -> &'static DriverProfile {
     match engine {
-        Engine::Chromium => &Kind {
+        Engine::Chromium => &DriverProfile {
             program: "chromedriver",
             places: &[
                 "/usr/bin/chromedriver",
@@ -87,7 +87,7 @@ pub(super) fn kind(engine: Engine) -> &'static Kind {
             acts_by_script: true,
             points_into_other_origins: true,
         },
-        Engine::Firefox => &Kind {
+        Engine::Firefox => &DriverProfile {
             program: "geckodriver",
             places: &["/usr/bin/geckodriver", "/usr/local/bin/geckodriver", "/snap/bin/geckodriver"],
             // The WebSocket and Marionette belong to Firefox, and every instance needs its own ports.
@@ -108,7 +108,7 @@ pub(super) fn kind(engine: Engine) -> &'static Kind {
     }
 }
 
-impl Kind {
+impl DriverProfile {
     /// Finds the driver in PATH or in the usual places.
     pub(super) fn find(&self) -> Result<PathBuf, Failure> {
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -224,7 +224,12 @@ pub(super) fn program(engine: Engine, headless: Headless, config: &Config) -> Op
 /// Returns the requested capabilities of a session. Capabilities in the agent configuration take precedence; none of
 /// these excludes an external endpoint. `store` is the location of its certificate database, if it has its own.
 /// `closed` lists what its pages cannot reach.
-pub(super) fn capabilities(setup: &Setup, config: &Config, store: Option<&Path>, closed: &Closed) -> Map<String, Json> {
+pub(super) fn capabilities(
+    setup: &LaunchOptions,
+    config: &Config,
+    store: Option<&Path>,
+    closed: &Closed,
+) -> Map<String, Json> {
     let mut wanted = json!({
         "pageLoadStrategy": "eager",
         "acceptInsecureCerts": false,
@@ -442,7 +447,7 @@ mod tests {
             unreachable!()
         };
         let config = Config { capabilities: own, ..Config::default() };
-        let mut setup = Setup { engine: Engine::Chromium, program: Some("/opt/shell".into()), roots: None };
+        let mut setup = LaunchOptions { engine: Engine::Chromium, program: Some("/opt/shell".into()), roots: None };
         let made = capabilities(&setup, &config, None, &Closed::default());
         assert_eq!(made["goog:chromeOptions"]["binary"], "/opt/chrome");
         let arguments = made["goog:chromeOptions"]["args"].as_array().unwrap();
@@ -476,7 +481,7 @@ mod tests {
             let Json::Object(own) = json!({"goog:chromeOptions": {"args": [own]}}) else { unreachable!() };
             let config = Config { capabilities: own, loopback_only, ..Config::default() };
             let closed = Closed { patterns: vec!["*:215??".into()], ports: vec!["21500-21599".into()] };
-            let setup = Setup { engine: Engine::Chromium, program: None, roots: None };
+            let setup = LaunchOptions { engine: Engine::Chromium, program: None, roots: None };
             let made = capabilities(&setup, &config, None, &closed);
             let arguments = made["goog:chromeOptions"]["args"].as_array().unwrap();
             let found = arguments.iter().filter_map(Json::as_str);

@@ -8,11 +8,11 @@ use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 
 use super::act::Pauses;
-use super::heard::Heard;
-use super::locate::{Answer, Query};
+use super::errors::{self, CommandError};
+use super::event_expectation::EventExpectation;
+use super::event_tracker::EventTracker;
+use super::locate::{LocatorQuery, LocatorResult};
 use super::page::{Page, Saved};
-use super::verdict::{self, Trouble};
-use super::watch::Watch;
 use crate::diagnostic::Span;
 use crate::names::Reason;
 use crate::outcome::Failure;
@@ -23,7 +23,7 @@ use crate::values::expect::{Filled, Seen};
 /// An expectation with resolved names.
 struct Prepared {
     span: Span,
-    query: Query,
+    query: LocatorQuery,
     what: What,
 }
 
@@ -35,7 +35,7 @@ enum What {
     Element(Vec<Fact>),
     Cookie(Filled),
     Script,
-    Heard(Heard),
+    EventExpectation(EventExpectation),
 }
 
 enum Fact {
@@ -58,7 +58,7 @@ impl Page {
             .iter()
             .map(|one| Prepared::new(one, values).map_err(|failure| failure.at(one.span)))
             .collect::<Result<Vec<_>, _>>()?;
-        let queries: Vec<Query> = prepared.iter().map(|one| one.query.clone()).collect();
+        let queries: Vec<LocatorQuery> = prepared.iter().map(|one| one.query.clone()).collect();
         let watch = self.heard();
         self.poll(&queries, deadline, |answers| {
             for (one, answer) in prepared.iter().zip(answers) {
@@ -77,12 +77,12 @@ impl Page {
         timeout: Duration,
     ) -> Result<bool, Failure> {
         let deadline = Instant::now() + timeout;
-        self.leave_frames().await.map_err(Trouble::failure)?;
+        self.leave_frames().await.map_err(CommandError::failure)?;
         let prepared = expectations
             .iter()
             .map(|one| Prepared::new(one, values).map_err(|failure| failure.at(one.span)))
             .collect::<Result<Vec<_>, _>>()?;
-        let queries: Vec<Query> = prepared.iter().map(|one| one.query.clone()).collect();
+        let queries: Vec<LocatorQuery> = prepared.iter().map(|one| one.query.clone()).collect();
         let watch = self.heard();
         self.poll(&queries, deadline, |answers| {
             for (one, answer) in prepared.iter().zip(answers) {
@@ -98,7 +98,7 @@ impl Page {
     }
 
     /// Returns the observations of the pages, if the browser reports events.
-    fn heard(&self) -> Option<Arc<Watch>> {
+    fn heard(&self) -> Option<Arc<EventTracker>> {
         self.bidi().map(|_| Arc::clone(&self.watch))
     }
 
@@ -113,13 +113,15 @@ impl Page {
         let mut matchers = Vec::new();
         for save in saves {
             let query = match &save.source {
-                PageSource::Url => Query::page(),
-                PageSource::Cookie(name) => Query::cookie(name),
-                PageSource::Script(body) => Query::script(&body.value),
-                PageSource::Text(target) => Query::new(target, values)?.with(json!({"facts": []})),
-                PageSource::Value(target) => Query::new(target, values)?.with(json!({"facts": [], "unseen": true})),
+                PageSource::Url => LocatorQuery::page(),
+                PageSource::Cookie(name) => LocatorQuery::cookie(name),
+                PageSource::Script(body) => LocatorQuery::script(&body.value),
+                PageSource::Text(target) => LocatorQuery::new(target, values)?.with(json!({"facts": []})),
+                PageSource::Value(target) => {
+                    LocatorQuery::new(target, values)?.with(json!({"facts": [], "unseen": true}))
+                }
                 PageSource::Attribute(target, name) => {
-                    Query::new(target, values)?.with(json!({"facts": [name], "unseen": true}))
+                    LocatorQuery::new(target, values)?.with(json!({"facts": [name], "unseen": true}))
                 }
             };
             queries.push(query);
@@ -146,9 +148,9 @@ impl Page {
     /// Repeats the queries until `check` succeeds.
     pub(super) async fn poll<T>(
         &mut self,
-        queries: &[Query],
+        queries: &[LocatorQuery],
         deadline: Instant,
-        check: impl Fn(&[Answer]) -> Result<T, Failure>,
+        check: impl Fn(&[LocatorResult]) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let since = Instant::now();
         let mut pauses = Pauses::new();
@@ -169,17 +171,17 @@ impl Page {
                         return Err(failure.waited(since.elapsed()));
                     }
                     Err(failure) => {
-                        if last.is_none() || !answers.iter().any(Answer::is_partial) {
+                        if last.is_none() || !answers.iter().any(LocatorResult::is_partial) {
                             last = Some(failure);
                         }
                     }
                 },
-                Err(Trouble::Absent(failure)) if failure.reason != Reason::Configuration => last = Some(*failure),
-                Err(Trouble::Again(text)) => {
-                    last.get_or_insert_with(|| Trouble::Again(text).failure());
+                Err(CommandError::Absent(failure)) if failure.reason != Reason::Configuration => last = Some(*failure),
+                Err(CommandError::Again(text)) => {
+                    last.get_or_insert_with(|| CommandError::Again(text).failure());
                 }
-                Err(Trouble::Timeout(text)) => return Err(verdict::hung(text, last).waited(since.elapsed())),
-                Err(Trouble::Closed) => self.come_back_within().await?,
+                Err(CommandError::Timeout(text)) => return Err(errors::hung(text, last).waited(since.elapsed())),
+                Err(CommandError::Closed) => self.come_back_within().await?,
                 Err(trouble) => return Err(trouble.failure()),
             }
             self.clear_the_way(deadline).await;
@@ -197,14 +199,18 @@ impl Page {
 
 impl Prepared {
     fn new(expectation: &PageExpectation, values: &Values) -> Result<Self, Failure> {
-        if let Some(heard) = Heard::new(&expectation.what, values)? {
-            return Ok(Self { span: expectation.span, query: Query::page(), what: What::Heard(heard) });
+        if let Some(heard) = EventExpectation::new(&expectation.what, values)? {
+            return Ok(Self {
+                span: expectation.span,
+                query: LocatorQuery::page(),
+                what: What::EventExpectation(heard),
+            });
         }
         let (query, what) = match &expectation.what {
-            PageFact::Url(matcher) => (Query::page(), What::Url(Filled::new(matcher, values)?)),
-            PageFact::Title(matcher) => (Query::page(), What::Title(Filled::new(matcher, values)?)),
-            PageFact::Visible(target) => (Query::new(target, values)?, What::Visible),
-            PageFact::Hidden(target) => (Query::new(target, values)?, What::Hidden),
+            PageFact::Url(matcher) => (LocatorQuery::page(), What::Url(Filled::new(matcher, values)?)),
+            PageFact::Title(matcher) => (LocatorQuery::page(), What::Title(Filled::new(matcher, values)?)),
+            PageFact::Visible(target) => (LocatorQuery::new(target, values)?, What::Visible),
+            PageFact::Hidden(target) => (LocatorQuery::new(target, values)?, What::Hidden),
             PageFact::Element { target, facts } => {
                 let attributes: Vec<&str> = facts
                     .iter()
@@ -217,12 +223,14 @@ impl Prepared {
                 let unseen = facts.iter().all(|fact| {
                     matches!(fact, ElementFact::Attribute(..) | ElementFact::Value(_) | ElementFact::Checked(_))
                 });
-                let query = Query::new(target, values)?.with(json!({"facts": attributes, "unseen": unseen}));
+                let query = LocatorQuery::new(target, values)?.with(json!({"facts": attributes, "unseen": unseen}));
                 let facts = facts.iter().map(|fact| Fact::new(fact, values)).collect::<Result<_, _>>()?;
                 (query, What::Element(facts))
             }
-            PageFact::Cookie(name, matcher) => (Query::cookie(name), What::Cookie(Filled::new(matcher, values)?)),
-            PageFact::Script(body) => (Query::script(&body.value), What::Script),
+            PageFact::Cookie(name, matcher) => {
+                (LocatorQuery::cookie(name), What::Cookie(Filled::new(matcher, values)?))
+            }
+            PageFact::Script(body) => (LocatorQuery::script(&body.value), What::Script),
             PageFact::Console | PageFact::Requests { .. } | PageFact::Request(_) | PageFact::Download { .. } => {
                 unreachable!("what is heard was taken above")
             }
@@ -230,7 +238,7 @@ impl Prepared {
         Ok(Self { span: expectation.span, query, what })
     }
 
-    fn check(&self, answer: &Answer, watch: Option<&Watch>) -> Result<(), Failure> {
+    fn check(&self, answer: &LocatorResult, watch: Option<&EventTracker>) -> Result<(), Failure> {
         let shown = &self.query.shown;
         if let Some(failure) = self.query.wrong(answer) {
             return Err(failure);
@@ -254,7 +262,7 @@ impl Prepared {
                     .compared("true", Seen::One(other.clone()).show())),
             },
             What::Cookie(filled) => held(filled, &seen(answer.value()), shown),
-            What::Heard(heard) => match watch {
+            What::EventExpectation(heard) => match watch {
                 Some(watch) => heard.check(watch),
                 None => Err(Failure::new(
                     Reason::Configuration,
@@ -278,7 +286,7 @@ impl Fact {
         })
     }
 
-    fn check(&self, answer: &Answer, query: &Query) -> Result<(), Failure> {
+    fn check(&self, answer: &LocatorResult, query: &LocatorQuery) -> Result<(), Failure> {
         let shown = &query.shown;
         if let Self::Count(filled) = self {
             return held(filled, &Seen::One(answer.visible().into()), &format!("the number of {shown}"));
@@ -315,7 +323,7 @@ fn held(filled: &Filled, seen: &Seen, what: &str) -> Result<(), Failure> {
     Err(Failure::new(Reason::Assertion, format!("{what} does not match")).compared(filled.show(), seen.show()))
 }
 
-fn source(save: &PageSave, query: &Query, answer: &Answer) -> Result<Seen, Failure> {
+fn source(save: &PageSave, query: &LocatorQuery, answer: &LocatorResult) -> Result<Seen, Failure> {
     if let Some(failure) = query.wrong(answer) {
         return Err(failure);
     }

@@ -13,13 +13,13 @@ use tokio::time::Instant;
 use super::act::{NOTHING, Pauses};
 use super::command::Command;
 use super::engine;
+use super::errors::CommandError;
 use super::filmstrip::Filmstrip;
 use super::keys::{self, BACKSPACE, END, SELECT_ALL, TO_THE_END};
-use super::locate::{Answer, Query};
+use super::locate::{LocatorQuery, LocatorResult};
 use super::page::Page;
 use super::picture::Typed;
 use super::pointer::{is_own, left_click};
-use super::verdict::Trouble;
 use crate::diagnostic::Spanned;
 use crate::names::Reason;
 use crate::outcome::Failure;
@@ -35,7 +35,7 @@ const TAKING: Duration = Duration::from_secs(2);
 const PASTE: &str = "return wachta.insert(arguments[0]);";
 
 /// Returns the keys that put a text into a field whose content is selected, or whose caret is at its end.
-fn in_field(text: &str, append: bool, answer: &Answer) -> Option<String> {
+fn in_field(text: &str, append: bool, answer: &LocatorResult) -> Option<String> {
     Some(match (text, append) {
         _ if answer.is("pasted") => return None,
         ("", true) => return None,
@@ -96,7 +96,7 @@ impl Page {
         values: &Values,
         deadline: Instant,
     ) -> Result<(), Failure> {
-        let query = Query::new(target, values)?.with(json!({"then": "type", "text": text, "append": append}));
+        let query = LocatorQuery::new(target, values)?.with(json!({"then": "type", "text": text, "append": append}));
         let secret = values.masker().is_secret(text);
         if secret {
             values.masker().typed(text);
@@ -141,7 +141,7 @@ impl Page {
 
     /// Inserts a text at the caret of an editor as a whole, because typing it would add closing brackets and
     /// indentation.
-    async fn paste(&mut self, query: &Query, text: &str, deadline: Instant) -> Result<(), Failure> {
+    async fn paste(&mut self, query: &LocatorQuery, text: &str, deadline: Instant) -> Result<(), Failure> {
         match self.script(PASTE, &json!(text), deadline).await {
             Ok(Json::Bool(true)) => Ok(()),
             Ok(_) => Err(query.placed(Failure::new(Reason::Timeout, format!("{} does not accept text", query.shown)))),
@@ -160,12 +160,14 @@ impl Page {
         values: &Values,
         deadline: Instant,
     ) -> Result<(), Failure> {
-        let query = Query::new(target, values)?.with(json!({"then": "compare", "text": text, "append": append}));
+        let query = LocatorQuery::new(target, values)?.with(json!({"then": "compare", "text": text, "append": append}));
         let (mut pauses, end) = (Pauses::new(), deadline.min(Instant::now() + TAKING));
         loop {
             let answer = match self.look(std::slice::from_ref(&query), deadline).await.map(|mut all| all.pop()) {
                 Ok(Some(answer)) => answer,
-                Ok(None) | Err(Trouble::Again(_) | Trouble::Closed | Trouble::Absent(_)) => return Ok(()),
+                Ok(None) | Err(CommandError::Again(_) | CommandError::Closed | CommandError::Absent(_)) => {
+                    return Ok(());
+                }
                 Err(trouble) => return Err(trouble.failure()),
             };
             let stands = answer.0["stands"].as_str();
@@ -201,8 +203,8 @@ impl Page {
         values: &Values,
         deadline: Instant,
     ) -> Result<(), Failure> {
-        let query = Query::new(target, values)?.with(json!({"then": "check", "on": on, "unseen": true}));
-        self.patience(deadline).await.map_err(Trouble::failure)?;
+        let query = LocatorQuery::new(target, values)?.with(json!({"then": "check", "on": on, "unseen": true}));
+        self.patience(deadline).await.map_err(CommandError::failure)?;
         let engine = self.session().engine;
         let answer = self.once(&query, deadline, &|answer, element| Some(left_click(engine, answer, element))).await?;
         if answer.done() {

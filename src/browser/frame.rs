@@ -9,9 +9,9 @@ use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 
 use super::command::{Command, ElementId};
-use super::locate::{Query, SCRIPT};
+use super::errors::CommandError;
+use super::locate::{LocatorQuery, SCRIPT};
 use super::page::{PROMPT, Page};
-use super::verdict::Trouble;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::Target;
@@ -24,7 +24,7 @@ const HINT: Duration = Duration::from_millis(400);
 #[derive(Debug, Default)]
 pub(super) struct Place {
     /// Frames of the step, outermost first.
-    pub(super) path: Vec<Query>,
+    pub(super) path: Vec<LocatorQuery>,
     /// Whether the driver is in the innermost of them.
     pub(super) entered: bool,
     /// Whether the driver itself may be in any frame.
@@ -49,23 +49,23 @@ pub(super) struct Level {
 impl Page {
     /// Sets the frame in which the step acts. It is entered with the first query.
     pub(super) async fn go_into(&mut self, frames: &[Target], values: &Values) -> Result<(), Failure> {
-        self.leave_frames().await.map_err(Trouble::failure)?;
+        self.leave_frames().await.map_err(CommandError::failure)?;
         self.place.path = frames
             .iter()
-            .map(|target| Ok(Query::new(target, values)?.with(json!({"then": "frame", "unseen": true}))))
+            .map(|target| Ok(LocatorQuery::new(target, values)?.with(json!({"then": "frame", "unseen": true}))))
             .collect::<Result<_, Failure>>()?;
         Ok(())
     }
 
     /// Leaves all frames.
-    pub(super) async fn leave_frames(&mut self) -> Result<(), Trouble> {
+    pub(super) async fn leave_frames(&mut self) -> Result<(), CommandError> {
         self.place.path.clear();
         self.place.entered = false;
         self.go_to_the_top().await
     }
 
     /// Enters the frame of the step, if there is one and it has not been entered yet.
-    pub(super) async fn enter(&mut self, deadline: Instant) -> Result<(), Trouble> {
+    pub(super) async fn enter(&mut self, deadline: Instant) -> Result<(), CommandError> {
         if self.place.entered || self.place.path.is_empty() {
             return Ok(());
         }
@@ -73,16 +73,16 @@ impl Page {
         for query in self.place.path.clone() {
             let Some(answer) = self.look_here(std::slice::from_ref(&query), deadline).await?.pop() else { continue };
             if let Some(failure) = query.wrong(&answer) {
-                return Err(Trouble::Absent(Box::new(query.placed(failure))));
+                return Err(CommandError::Absent(Box::new(query.placed(failure))));
             }
             let Some(element) = answer.element() else {
-                return Err(Trouble::Absent(Box::new(query.placed(query.refusal(&answer)))));
+                return Err(CommandError::Absent(Box::new(query.placed(query.refusal(&answer)))));
             };
             if !self.has_realms() {
                 self.place.away = true;
                 self.call(Command::post("frame", json!({"id": element.json()})), PROMPT).await?;
             } else if answer.frame().is_none() {
-                return Err(Trouble::Again("the frame has no document".into()));
+                return Err(CommandError::Again("the frame has no document".into()));
             }
             let outer = self.document();
             self.place.chain.push(Level { outer, element, same: answer.is("same") });
@@ -93,7 +93,7 @@ impl Page {
         Ok(())
     }
 
-    async fn go_to_the_top(&mut self) -> Result<(), Trouble> {
+    async fn go_to_the_top(&mut self) -> Result<(), CommandError> {
         self.place.context = None;
         self.place.chain.clear();
         if self.place.away {
@@ -105,7 +105,7 @@ impl Page {
 
     /// Runs a command in the current frame of the driver. With `BiDi`, the driver enters a frame only if it must,
     /// because that takes time and Chromium's driver uses a script in the page's world for it.
-    pub(super) async fn call_in_frame(&mut self, command: Command, limit: Duration) -> Result<Json, Trouble> {
+    pub(super) async fn call_in_frame(&mut self, command: Command, limit: Duration) -> Result<Json, CommandError> {
         if !self.place.away {
             for level in self.place.chain.clone() {
                 self.place.away = true;
@@ -121,7 +121,7 @@ impl Page {
     }
 
     /// Extends the failure of a missing element with the frames of the document in which it exists.
-    pub(super) async fn look_into_frames(&mut self, query: &Query, failure: Failure) -> Failure {
+    pub(super) async fn look_into_frames(&mut self, query: &LocatorQuery, failure: Failure) -> Failure {
         let deadline = Instant::now() + HINT;
         let Some(bare) = query.bare().filter(|_| failure.reason == Reason::NotFound && self.has_realms()) else {
             return failure;

@@ -7,9 +7,9 @@ use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 
 use super::command::ElementId;
+use super::errors::CommandError;
 use super::page::Page;
 use super::shown::Words;
-use super::verdict::Trouble;
 use crate::diagnostic::Span;
 use crate::names::Reason;
 use crate::outcome::Failure;
@@ -26,7 +26,7 @@ const LEAST: u64 = 250;
 
 /// A query to the page: a locator with resolved names, and an action for the element.
 #[derive(Debug, Clone)]
-pub(super) struct Query {
+pub(super) struct LocatorQuery {
     /// Query in the format of the script.
     json: Json,
     /// Matchers for names that the script cannot evaluate; the script refers to them by position.
@@ -134,7 +134,7 @@ impl Reading<'_> {
     }
 }
 
-impl Query {
+impl LocatorQuery {
     /// Creates a query for the page's URL and title.
     pub(super) fn page() -> Self {
         Self {
@@ -200,7 +200,7 @@ impl Query {
     }
 
     /// Returns the failure for an element that is still missing or not ready when the time is up.
-    pub(super) fn refusal(&self, answer: &Answer) -> Failure {
+    pub(super) fn refusal(&self, answer: &LocatorResult) -> Failure {
         let (words, shown, answer) = (Words(&self.masker), &self.shown, &answer.0);
         let visible = answer["visible"].as_u64().unwrap_or(0);
         if let Some(elements) = answer["slow"].as_u64() {
@@ -212,12 +212,13 @@ impl Query {
         }
         if visible > 1 {
             return Failure::new(Reason::Ambiguous, format!("{visible} elements match {shown}"))
-                .compared("one element: choose it with `within` or `nth`", self.list(&Answer(answer.clone())));
+                .compared("one element: choose it with `within` or `nth`", self.list(&LocatorResult(answer.clone())));
         }
         let why = answer["why"].as_array().map(|_| words.sentence(&answer["why"]));
         if visible == 1 || why.is_some() {
             let why = why.unwrap_or_else(|| "it did not become ready".into());
-            let seen = if visible == 1 { self.list(&Answer(answer.clone())) } else { words.element(&answer["hidden"]) };
+            let seen =
+                if visible == 1 { self.list(&LocatorResult(answer.clone())) } else { words.element(&answer["hidden"]) };
             return Failure::new(Reason::Timeout, format!("{shown} is there, but {why}"))
                 .compared("an element that can be acted on", format!("{seen}: {why}"));
         }
@@ -234,14 +235,14 @@ impl Query {
 
     /// Returns the failure for an error that does not go away by waiting, such as an invalid selector or text for a
     /// button.
-    pub(super) fn wrong(&self, answer: &Answer) -> Option<Failure> {
+    pub(super) fn wrong(&self, answer: &LocatorResult) -> Option<Failure> {
         answer.0["wrong"].as_array()?;
         let text = Words(&self.masker).sentence(&answer.0["wrong"]);
         Some(Failure::new(Reason::Configuration, text))
     }
 
     /// Describes the first few matches for users.
-    pub(super) fn list(&self, answer: &Answer) -> String {
+    pub(super) fn list(&self, answer: &LocatorResult) -> String {
         let shown: Vec<String> = answer.0["shown"]
             .as_array()
             .into_iter()
@@ -271,7 +272,7 @@ impl Query {
     }
 
     /// Returns the locator drifts, where an alternative other than the first one was needed.
-    pub(super) fn drift(&self, answer: &Answer) -> Vec<String> {
+    pub(super) fn drift(&self, answer: &LocatorResult) -> Vec<String> {
         let mut found = Vec::new();
         for (id, index) in answer.0["used"].as_object().into_iter().flatten() {
             let alternatives = id.parse().ok().and_then(|id: usize| self.alternatives.get(id));
@@ -288,9 +289,9 @@ impl Query {
 
 /// Result of one query in the page.
 #[derive(Debug, Clone)]
-pub(super) struct Answer(pub(super) Json);
+pub(super) struct LocatorResult(pub(super) Json);
 
-impl Answer {
+impl LocatorResult {
     /// Returns the number of matching visible elements.
     pub(super) fn visible(&self) -> usize {
         self.0["visible"].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0)
@@ -343,17 +344,17 @@ impl Answer {
         self.0.get("facts")
     }
 
-    /// Returns a value from the result of [`Query::page`].
+    /// Returns a value from the result of [`LocatorQuery::page`].
     pub(super) fn text(&self, key: &str) -> &str {
         self.0[key].as_str().unwrap_or("")
     }
 
-    /// Returns the value from the result of [`Query::cookie`] or [`Query::script`]. Null if there is no value.
+    /// Returns the value from the result of [`LocatorQuery::cookie`] or [`LocatorQuery::script`]. Null if there is no value.
     pub(super) fn value(&self) -> &Json {
         &self.0["value"]
     }
 
-    /// Returns the exception of the script of [`Query::script`].
+    /// Returns the exception of the script of [`LocatorQuery::script`].
     pub(super) fn threw(&self) -> Option<&str> {
         self.0["threw"].as_str()
     }
@@ -361,13 +362,21 @@ impl Answer {
 
 impl Page {
     /// Runs queries once, in the frame of the step.
-    pub(super) async fn look(&mut self, queries: &[Query], deadline: Instant) -> Result<Vec<Answer>, Trouble> {
+    pub(super) async fn look(
+        &mut self,
+        queries: &[LocatorQuery],
+        deadline: Instant,
+    ) -> Result<Vec<LocatorResult>, CommandError> {
         self.enter(deadline).await?;
         self.look_here(queries, deadline).await
     }
 
     /// Runs queries once, in the document that the driver is in.
-    pub(super) async fn look_here(&mut self, queries: &[Query], deadline: Instant) -> Result<Vec<Answer>, Trouble> {
+    pub(super) async fn look_here(
+        &mut self,
+        queries: &[LocatorQuery],
+        deadline: Instant,
+    ) -> Result<Vec<LocatorResult>, CommandError> {
         let mut asked: Vec<Json> = queries.iter().map(|query| query.json.clone()).collect();
         if queries.iter().any(|query| !query.names.is_empty()) {
             let questions: Vec<Json> = queries
@@ -412,21 +421,29 @@ impl Page {
                     }
                     let mut all = cookies.as_ref().and_then(Json::as_array).into_iter().flatten();
                     let cookie = all.find(|cookie| cookie["name"] == name.as_str());
-                    *answer = Answer(json!({"value": cookie.map(|cookie| &cookie["value"])}));
+                    *answer = LocatorResult(json!({"value": cookie.map(|cookie| &cookie["value"])}));
                 }
-                Some(Elsewhere::Script(body)) => *answer = Answer(self.evaluate(body, &[], deadline).await?),
+                Some(Elsewhere::Script(body)) => *answer = LocatorResult(self.evaluate(body, &[], deadline).await?),
             }
         }
         Ok(answers)
     }
 
-    pub(super) async fn run(&mut self, queries: &[Json], deadline: Instant) -> Result<Vec<Answer>, Trouble> {
+    pub(super) async fn run(
+        &mut self,
+        queries: &[Json],
+        deadline: Instant,
+    ) -> Result<Vec<LocatorResult>, CommandError> {
         let left = deadline.saturating_duration_since(Instant::now()).as_millis();
         let argument = json!({"queries": queries, "budget": u64::try_from(left).unwrap_or(u64::MAX).max(LEAST)});
         match self.script(SCRIPT, &argument, deadline).await? {
-            Json::Array(answers) if answers.len() == queries.len() => Ok(answers.into_iter().map(Answer).collect()),
+            Json::Array(answers) if answers.len() == queries.len() => {
+                Ok(answers.into_iter().map(LocatorResult).collect())
+            }
             // A navigation may discard the result.
-            other => Err(Trouble::Again(format!("unexpected response of the page: {}", cut(&other.to_string(), 100)))),
+            other => {
+                Err(CommandError::Again(format!("unexpected response of the page: {}", cut(&other.to_string(), 100))))
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Browser steps over WebDriver: sessions and the actions performed in them.
 //!
-//! [`Browsers`] provides a [`Page`] for each run: a user context in a warm browser, or a browser of its own.
+//! [`BrowserPool`] provides a [`Page`] for each run: a user context in a warm browser, or a browser of its own.
 //! Invariants: a session ends, with its processes and its folder, however its run ends; nothing of one run is visible
 //! to the next; every action waits by itself, for a limited time. The distinction between failures of the target and
 //! agent faults is made in one file, and all differences between drivers are in another one.
@@ -21,20 +21,21 @@
 
 mod act;
 mod bidi;
-mod browsers;
 mod command;
 mod config;
 mod cookie;
 mod dialog;
 mod driver;
 mod engine;
+mod errors;
+mod event_expectation;
+mod event_tracker;
 mod evidence;
 mod expect;
 mod field;
 mod filmstrip;
 mod frame;
 pub mod guard;
-mod heard;
 pub mod keys;
 mod lease;
 mod locate;
@@ -44,6 +45,7 @@ mod overlay;
 mod page;
 mod picture;
 mod pointer;
+mod pool;
 mod ports;
 mod processes;
 mod script;
@@ -54,12 +56,9 @@ mod spec;
 mod tests;
 mod trust;
 mod upload;
-mod verdict;
-mod watch;
 mod window;
 mod world;
 
-pub use browsers::Browsers;
 pub use config::Config;
 pub use metrics::Metrics;
 pub use observe::{
@@ -67,6 +66,7 @@ pub use observe::{
     SCRIPT as VITALS_SCRIPT,
 };
 pub use page::Page;
+pub use pool::BrowserPool;
 pub use processes::out_of_memory_kills;
-pub use spec::Spec;
+pub use spec::ContextOptions;
 pub use trust::Roots;

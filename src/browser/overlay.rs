@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::locate::Query;
+use super::locate::LocatorQuery;
 use super::page::Page;
 use super::pointer::left_click;
 use crate::outcome::Failure;
@@ -29,9 +29,9 @@ pub(super) struct Overlays {
 
 #[derive(Debug, Clone)]
 struct Prepared {
-    frames: Vec<Query>,
-    when: Query,
-    click: Query,
+    frames: Vec<LocatorQuery>,
+    when: LocatorQuery,
+    click: LocatorQuery,
     /// Number of clicks in the current step.
     clicked: usize,
 }
@@ -53,11 +53,11 @@ impl Page {
     /// Fails if a value in a locator is missing.
     pub fn expect_overlays(&mut self, overlays: &[Overlay], values: &Values) -> Result<(), Failure> {
         let all = overlays.iter().map(|overlay| {
-            let frame = |target| Ok(Query::new(target, values)?.with(json!({"then": "frame", "unseen": true})));
+            let frame = |target| Ok(LocatorQuery::new(target, values)?.with(json!({"then": "frame", "unseen": true})));
             Ok(Prepared {
                 frames: overlay.within_frame.iter().map(frame).collect::<Result<_, Failure>>()?,
-                when: Query::new(&overlay.when, values)?,
-                click: Query::new(&overlay.click, values)?.with(json!({"then": "click"})),
+                when: LocatorQuery::new(&overlay.when, values)?,
+                click: LocatorQuery::new(&overlay.click, values)?.with(json!({"then": "click"})),
                 clicked: 0,
             })
         });

@@ -12,17 +12,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::bidi::{Bidi, BidiError};
-use super::browsers::Browsers;
 use super::command::Command;
+use super::errors::{self, CommandError};
+use super::event_tracker::EventTracker;
 use super::filmstrip::Filmstrip;
 use super::frame::Place;
-use super::locate::{Answer, Query};
+use super::locate::{LocatorQuery, LocatorResult};
 use super::observe::ConsoleError;
 use super::overlay::Overlays;
 use super::picture::Typed;
-use super::session::{Context, Session};
-use super::verdict::{self, Trouble};
-use super::watch::Watch;
+use super::pool::BrowserPool;
+use super::session::{Session, UserContext};
 use super::world::{self, Called};
 use super::{engine, processes};
 use crate::names::Reason;
@@ -67,11 +67,11 @@ pub type Saved = (String, Json, bool);
 /// The user context of a run in a browser. Dropping it ends the whole session; [`Page::close`] returns the session to
 /// the pool.
 pub struct Page {
-    pub(super) browsers: Browsers,
+    pub(super) browsers: BrowserPool,
     /// Browser session. `None` only while it is returned to the pool.
     session: Option<Session>,
-    pub(super) context: Context,
-    pub(super) watch: Arc<Watch>,
+    pub(super) context: UserContext,
+    pub(super) watch: Arc<EventTracker>,
     http: reqwest::Client,
     warm: bool,
     /// Window that commands refer to.
@@ -87,7 +87,7 @@ pub struct Page {
     /// Origins that have access to the emulated geolocation, if there is one.
     pub(super) located: Option<HashSet<String>>,
     /// Cause if the session can no longer be used.
-    lost: Option<Trouble>,
+    lost: Option<CommandError>,
     /// Time at which the document of the last `goto` started, by the browser's clock.
     pub(super) origin: f64,
     /// Frame of the step, and position of the driver.
@@ -111,7 +111,7 @@ pub struct Page {
 }
 
 /// Observations of the pages of a run.
-pub struct Account {
+pub struct PageReport {
     /// Documents, each with the step that opened it.
     pub pages: Vec<(usize, PageResult)>,
     /// Totals of all documents.
@@ -126,10 +126,10 @@ pub struct Account {
 
 impl Page {
     pub(super) fn new(
-        browsers: Browsers,
+        browsers: BrowserPool,
         session: Session,
-        context: Context,
-        watch: Arc<Watch>,
+        context: UserContext,
+        watch: Arc<EventTracker>,
         http: reqwest::Client,
         warm: bool,
     ) -> Self {
@@ -187,7 +187,7 @@ impl Page {
         if index > 0
             && let Some(session) = &mut self.session
         {
-            self.browsers.look_ahead(session);
+            self.browsers.prepare_next_context(session);
         }
     }
 
@@ -204,22 +204,22 @@ impl Page {
         if let PageAction::Window(WindowChange::Close) = action
             && self.window_is_gone()
         {
-            return self.come_back().await.map(|()| Vec::new()).map_err(Trouble::failure);
+            return self.come_back().await.map(|()| Vec::new()).map_err(CommandError::failure);
         }
-        self.come_back().await.map_err(Trouble::failure)?;
+        self.come_back().await.map_err(CommandError::failure)?;
         self.overlays.begin_step();
         self.go_into(within_frame, values).await?;
         let done = self.do_action(action, values, deadline).await;
         // The next step starts in the page itself. A lost session is reported by the next command.
         let back = match self.leave_frames().await {
             // The next step chooses the window in which the flow continues.
-            Err(Trouble::Closed) => Ok(()),
-            left => left.map_err(Trouble::failure),
+            Err(CommandError::Closed) => Ok(()),
+            left => left.map_err(CommandError::failure),
         };
         if let Some(url) = self.watch.trespass() {
             let text =
                 format!("the page led to `{url}`, which scenarios must not open; only http: and https: are allowed");
-            let trouble = Trouble::Gone(Reason::Configuration, text.clone());
+            let trouble = CommandError::Gone(Reason::Configuration, text.clone());
             self.lost.get_or_insert(trouble);
             return Err(Failure::new(Reason::Configuration, text));
         }
@@ -283,7 +283,7 @@ impl Page {
     }
 
     /// Records a locator drift if a query needed another alternative than the first one.
-    pub(super) fn note_drift(&mut self, query: &Query, answer: &Answer) {
+    pub(super) fn note_drift(&mut self, query: &LocatorQuery, answer: &LocatorResult) {
         for drift in query.drift(answer) {
             if !self.drifts.contains(&drift) {
                 tracing::warn!(drift, "locator drift: fallback used");
@@ -307,12 +307,12 @@ impl Page {
     }
 
     /// Returns the observations so far.
-    pub fn account(&self) -> Account {
+    pub fn account(&self) -> PageReport {
         let observed = self.watch.observed();
         let frames = self.filmstrip.as_ref().map(Filmstrip::frames).unwrap_or_default();
         let asked = observed.asked().take(MOST_REQUESTS);
         let requests = asked.map(|asked| (asked.step, asked.method.to_owned(), asked.url.to_owned(), asked.status));
-        Account {
+        PageReport {
             pages: observed.pages(),
             totals: observed.totals(),
             frames,
@@ -362,7 +362,7 @@ impl Page {
     }
 
     /// Sets the page load timeout of the driver if it differs from the last one.
-    pub(super) async fn patience(&mut self, deadline: Instant) -> Result<(), Trouble> {
+    pub(super) async fn patience(&mut self, deadline: Instant) -> Result<(), CommandError> {
         // Rounded up, so that steps with the same timeout do not have to set it again.
         let wanted = Duration::from_secs(deadline.saturating_duration_since(Instant::now()).as_secs() + 1);
         if self.session().patience != Some(wanted) {
@@ -375,39 +375,39 @@ impl Page {
 
     /// Runs a command. If the driver does not respond, its status is requested; if that succeeds, the page keeps it
     /// busy.
-    pub(super) async fn call(&mut self, command: Command, limit: Duration) -> Result<Json, Trouble> {
+    pub(super) async fn call(&mut self, command: Command, limit: Duration) -> Result<Json, CommandError> {
         let client = self.session().client.clone();
         let since = Instant::now();
         match self.heed(client.issue_cmd(command), limit).await? {
-            Heard::Answer(Ok(answer)) => Ok(answer),
+            WaitResult::Answer(Ok(answer)) => Ok(answer),
             // The dialog opened before the command arrived.
-            Heard::Answer(Err(error)) if self.dialog_is_awaited && is_for_a_dialog(&error) => Ok(Json::Null),
-            Heard::Answer(Err(error)) => {
-                let trouble = match Trouble::from(error) {
+            WaitResult::Answer(Err(error)) if self.dialog_is_awaited && is_for_a_dialog(&error) => Ok(Json::Null),
+            WaitResult::Answer(Err(error)) => {
+                let trouble = match CommandError::from(error) {
                     // Some changes of the page during a script are reported in the same way, long before the timeout.
-                    Trouble::Timeout(text) => match self.autopsy().await {
+                    CommandError::Timeout(text) => match self.autopsy().await {
                         Some(trouble) => trouble,
-                        None if since.elapsed() < limit / 2 => Trouble::Again(text),
-                        None => Trouble::Timeout(text),
+                        None if since.elapsed() < limit / 2 => CommandError::Again(text),
+                        None => CommandError::Timeout(text),
                     },
                     trouble => trouble,
                 };
-                if matches!(trouble, Trouble::Again(_)) {
+                if matches!(trouble, CommandError::Again(_)) {
                     self.place.entered = false;
                 }
-                if let Trouble::Gone(Reason::Browser, text) = &trouble {
+                if let CommandError::Gone(Reason::Browser, text) = &trouble {
                     if self.closes_now().await {
-                        return Err(Trouble::Closed);
+                        return Err(CommandError::Closed);
                     }
                     if self.only_the_frame_is_gone().await {
-                        return Err(Trouble::Again(text.clone()));
+                        return Err(CommandError::Again(text.clone()));
                     }
                 }
                 Err(self.look_into(trouble))
             }
             // The next step handles what the command has caused.
-            Heard::Dialog => Ok(Json::Null),
-            Heard::Nothing => Err(self.silence().await),
+            WaitResult::Dialog => Ok(Json::Null),
+            WaitResult::Nothing => Err(self.silence().await),
         }
     }
 
@@ -418,39 +418,43 @@ impl Page {
     }
 
     /// Runs a command with `BiDi`, in the same way as [`Page::call`].
-    pub(super) async fn ask(&mut self, method: &str, params: Json, limit: Duration) -> Result<Json, Trouble> {
+    pub(super) async fn ask(&mut self, method: &str, params: Json, limit: Duration) -> Result<Json, CommandError> {
         let Some(bidi) = self.bidi() else {
-            return Err(Trouble::Other("this browser session has no WebDriver BiDi".into()));
+            return Err(CommandError::Other("this browser session has no WebDriver BiDi".into()));
         };
         match self.heed(bidi.call(method, params, limit), limit).await? {
-            Heard::Answer(Ok(answer)) => Ok(answer),
-            Heard::Answer(Err(BidiError::Refused(code, message))) => {
+            WaitResult::Answer(Ok(answer)) => Ok(answer),
+            WaitResult::Answer(Err(BidiError::Refused(code, message))) => {
                 if self.window_is_gone() || code == NO_SUCH_FRAME && self.closes_now().await {
-                    return Err(Trouble::Closed);
+                    return Err(CommandError::Closed);
                 }
-                let trouble = verdict::refused(&code, &message);
+                let trouble = errors::refused(&code, &message);
                 Err(self.look_into(trouble))
             }
-            Heard::Answer(Err(BidiError::Timeout)) if self.is_stopped() => Err(self.silence().await),
-            Heard::Answer(Err(BidiError::Timeout)) => {
+            WaitResult::Answer(Err(BidiError::Timeout)) if self.is_stopped() => Err(self.silence().await),
+            WaitResult::Answer(Err(BidiError::Timeout)) => {
                 // A server that does not respond leaves the page unchanged. The navigation is stopped, because classic
                 // commands would wait for it.
                 if engine::stop_loading(self.session().engine, &bidi, &self.window, 3 * GRACE).await {
-                    return Err(Trouble::Timeout("the page does not become ready".into()));
+                    return Err(CommandError::Timeout("the page does not become ready".into()));
                 }
                 // A dead page does not respond to BiDi, but classic commands report it.
                 Err(match self.autopsy().await {
                     Some(trouble) => self.look_into(trouble),
-                    None => Trouble::Timeout("the page does not respond".into()),
+                    None => CommandError::Timeout("the page does not respond".into()),
                 })
             }
-            Heard::Answer(Err(BidiError::Closed)) | Heard::Nothing => Err(self.silence().await),
-            Heard::Dialog => Ok(Json::Null),
+            WaitResult::Answer(Err(BidiError::Closed)) | WaitResult::Nothing => Err(self.silence().await),
+            WaitResult::Dialog => Ok(Json::Null),
         }
     }
 
     /// Awaits a response and answers dialogs in the meantime, because a browser may not respond while one is open.
-    async fn heed<T>(&mut self, answer: impl Future<Output = T>, limit: Duration) -> Result<Heard<T>, Trouble> {
+    async fn heed<T>(
+        &mut self,
+        answer: impl Future<Output = T>,
+        limit: Duration,
+    ) -> Result<WaitResult<T>, CommandError> {
         if let Some(trouble) = &self.lost {
             return Err(trouble.clone());
         }
@@ -464,22 +468,22 @@ impl Page {
                 if self.dialog_is_awaited {
                     // The command may already be complete, or wait for the dialog.
                     return Ok(match timeout(DIALOG_LOOK, &mut answer).await {
-                        Ok(answer) => Heard::Answer(answer),
-                        Err(_) => Heard::Dialog,
+                        Ok(answer) => WaitResult::Answer(answer),
+                        Err(_) => WaitResult::Dialog,
                     });
                 }
                 self.send_away(&open).await;
             }
             tokio::select! {
                 biased;
-                answer = &mut answer => return Ok(Heard::Answer(answer)),
-                changed = prompt.changed() => if changed.is_err() { return Ok(Heard::Nothing) },
-                () = tokio::time::sleep_until(end) => return Ok(Heard::Nothing),
+                answer = &mut answer => return Ok(WaitResult::Answer(answer)),
+                changed = prompt.changed() => if changed.is_err() { return Ok(WaitResult::Nothing) },
+                () = tokio::time::sleep_until(end) => return Ok(WaitResult::Nothing),
                 () = closed(closing.clone()) => {
                     // The driver may report the cause.
                     return Ok(match timeout(GRACE, &mut answer).await {
-                        Ok(answer) => Heard::Answer(answer),
-                        Err(_) => Heard::Nothing,
+                        Ok(answer) => WaitResult::Answer(answer),
+                        Err(_) => WaitResult::Nothing,
                     });
                 }
             }
@@ -488,7 +492,7 @@ impl Page {
 
     /// Determines the cause of a missing response. The session can no longer be used, because its client sends one
     /// command after the other and would wait for this one.
-    pub(super) async fn silence(&mut self) -> Trouble {
+    pub(super) async fn silence(&mut self) -> CommandError {
         let trouble = self.why_silent().await;
         let trouble = self.look_into(trouble);
         self.lost.get_or_insert(trouble).clone()
@@ -499,23 +503,23 @@ impl Page {
         self.session().group.and_then(processes::stopped_member).is_some()
     }
 
-    async fn why_silent(&mut self) -> Trouble {
+    async fn why_silent(&mut self) -> CommandError {
         if let Some(pid) = self.session().group.and_then(processes::stopped_member) {
             let of_driver = Some(pid) == self.session().group;
             let (reason, who) = if of_driver { (Reason::Driver, "driver") } else { (Reason::Browser, "browser") };
-            return Trouble::Gone(reason, format!("a process of the {who} is stopped (process {pid})"));
+            return CommandError::Gone(reason, format!("a process of the {who} is stopped (process {pid})"));
         }
         if !self.driver_is_there().await {
-            return Trouble::Gone(Reason::Driver, "the WebDriver endpoint does not respond".into());
+            return CommandError::Gone(Reason::Driver, "the WebDriver endpoint does not respond".into());
         }
         if self.bidi().is_some_and(|bidi| bidi.is_closed()) {
-            return Trouble::Gone(Reason::Browser, "lost the connection to the browser".into());
+            return CommandError::Gone(Reason::Browser, "lost the connection to the browser".into());
         }
         let (dialogs, message) = &self.dialogs;
         if *dialogs > MANY_DIALOGS {
-            return Trouble::Timeout(format!("the page has opened {dialogs} dialogs, the last one: {message}"));
+            return CommandError::Timeout(format!("the page has opened {dialogs} dialogs, the last one: {message}"));
         }
-        verdict::no_answer(processes::processor_pressure())
+        errors::no_answer(processes::processor_pressure())
     }
 
     /// Returns whether the driver exists, busy or not.
@@ -530,19 +534,19 @@ impl Page {
     }
 
     /// Determines the cause of an error that ends the session.
-    fn look_into(&mut self, trouble: Trouble) -> Trouble {
+    fn look_into(&mut self, trouble: CommandError) -> CommandError {
         if !trouble.is_final() {
             return trouble;
         }
         // The owner of the session may have ended it because of its memory.
         let trouble = match self.session().lease.too_large() {
-            Some(bytes) => Trouble::Crash(format!("its processes used {} MiB of memory", bytes >> 20)),
+            Some(bytes) => CommandError::Crash(format!("its processes used {} MiB of memory", bytes >> 20)),
             None => match trouble {
                 // In this browser, one dead page terminates everything.
-                Trouble::Gone(Reason::Browser, text)
+                CommandError::Gone(Reason::Browser, text)
                     if engine::kind(self.session().engine).dies_with_its_page && !text.contains("is stopped") =>
                 {
-                    Trouble::Crash(text)
+                    CommandError::Crash(text)
                 }
                 trouble => trouble,
             },
@@ -551,20 +555,20 @@ impl Page {
     }
 
     /// Runs a command whose failure indicates the state of the session without ending it.
-    pub(super) async fn raw(&mut self, command: Command) -> Result<Json, Trouble> {
+    pub(super) async fn raw(&mut self, command: Command) -> Result<Json, CommandError> {
         match timeout(2 * GRACE, self.session().client.issue_cmd(command)).await {
-            Ok(answer) => answer.map_err(Trouble::from),
-            Err(_) => Err(Trouble::Timeout("the page does not respond".into())),
+            Ok(answer) => answer.map_err(CommandError::from),
+            Err(_) => Err(CommandError::Timeout("the page does not respond".into())),
         }
     }
 
     /// Returns an error if a page that did not become ready is dead. The driver keeps waiting for such a page and only
     /// reports its death to another command, and sometimes not even then: a renderer that died while loading a page
     /// cannot be distinguished from a busy one, and can no longer be used.
-    async fn autopsy(&mut self) -> Option<Trouble> {
+    async fn autopsy(&mut self) -> Option<CommandError> {
         let client = self.session().client.clone();
         if let Ok(answer) = timeout(2 * GRACE, client.issue_cmd(Command::get("title"))).await {
-            return answer.err().map(Trouble::from).filter(Trouble::is_final);
+            return answer.err().map(CommandError::from).filter(CommandError::is_final);
         }
         Some(self.silence().await)
     }
@@ -591,7 +595,12 @@ impl Page {
     }
 
     /// Runs an agent script in the document of the step, within the remaining time and invisibly to the page.
-    pub(super) async fn script(&mut self, script: &str, argument: &Json, deadline: Instant) -> Result<Json, Trouble> {
+    pub(super) async fn script(
+        &mut self,
+        script: &str,
+        argument: &Json,
+        deadline: Instant,
+    ) -> Result<Json, CommandError> {
         if !self.has_realms() {
             let left = deadline.saturating_duration_since(Instant::now());
             return self.call(Command::script(&world::classic(script), argument), left).await;
@@ -610,7 +619,7 @@ impl Page {
         script: &str,
         argument: &Json,
         deadline: Instant,
-    ) -> Result<Json, Trouble> {
+    ) -> Result<Json, CommandError> {
         let (mut installed, mut again) = (false, false);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -626,13 +635,13 @@ impl Page {
                     self.call_function(world::install(document), left).await?;
                     installed = true;
                 }
-                Called::NotInstalled => return Err(Trouble::Again("the document has changed".into())),
+                Called::NotInstalled => return Err(CommandError::Again("the document has changed".into())),
                 // A script may throw once because its document is being replaced.
                 Called::Threw(_) if !again => again = true,
                 Called::Threw(text) => {
                     let url = self.call(Command::get("url"), PROMPT).await.unwrap_or_default();
                     let text = format!("wachta's own script failed on {}: {text}", url.as_str().unwrap_or("the page"));
-                    return Err(Trouble::Inspection(text));
+                    return Err(CommandError::Inspection(text));
                 }
             }
         }
@@ -641,7 +650,7 @@ impl Page {
     /// Awaits a navigation that has begun if the driver delays commands until then, because `BiDi` commands would still
     /// reach the previous page. The command releases keys, of which none is pressed, and runs no script. Returns true
     /// if a dialog is open that the next step answers.
-    pub(super) async fn hold_back(&mut self, deadline: Instant) -> Result<bool, Trouble> {
+    pub(super) async fn hold_back(&mut self, deadline: Instant) -> Result<bool, CommandError> {
         if engine::kind(self.session().engine).holds_back {
             let left = deadline.saturating_duration_since(Instant::now());
             self.call(Command::delete("actions"), left).await?;
@@ -650,16 +659,16 @@ impl Page {
     }
 
     /// Calls a function in a document with `BiDi`. Returns null if a dialog opened that the next step answers.
-    pub(super) async fn call_function(&mut self, params: Json, limit: Duration) -> Result<Json, Trouble> {
+    pub(super) async fn call_function(&mut self, params: Json, limit: Duration) -> Result<Json, CommandError> {
         let Some(bidi) = self.bidi() else {
-            return Err(Trouble::Other("this browser session has no WebDriver BiDi".into()));
+            return Err(CommandError::Other("this browser session has no WebDriver BiDi".into()));
         };
         // The same time as the driver has for a classic command.
         match self.heed(bidi.call("script.callFunction", params, limit + GRACE / 2), limit).await? {
-            Heard::Answer(Ok(answer)) => Ok(answer),
-            Heard::Answer(Err(BidiError::Refused(code, message))) => {
-                let trouble = verdict::refused(&code, &message);
-                if matches!(trouble, Trouble::Again(_)) {
+            WaitResult::Answer(Ok(answer)) => Ok(answer),
+            WaitResult::Answer(Err(BidiError::Refused(code, message))) => {
+                let trouble = errors::refused(&code, &message);
+                if matches!(trouble, CommandError::Again(_)) {
                     if self.place.context.is_none() {
                         // The classic command reports whether the window is gone. A prerendered page has a window of
                         // its own, which replaces the previous one.
@@ -672,19 +681,19 @@ impl Page {
                 }
                 Err(self.look_into(trouble))
             }
-            Heard::Answer(Err(BidiError::Timeout)) if self.is_stopped() => Err(self.silence().await),
-            Heard::Answer(Err(BidiError::Timeout)) => Err(match self.autopsy().await {
+            WaitResult::Answer(Err(BidiError::Timeout)) if self.is_stopped() => Err(self.silence().await),
+            WaitResult::Answer(Err(BidiError::Timeout)) => Err(match self.autopsy().await {
                 Some(trouble) => self.look_into(trouble),
-                None => verdict::no_answer(processes::processor_pressure()),
+                None => errors::no_answer(processes::processor_pressure()),
             }),
-            Heard::Answer(Err(BidiError::Closed)) | Heard::Nothing => Err(self.silence().await),
-            Heard::Dialog => Ok(Json::Null),
+            WaitResult::Answer(Err(BidiError::Closed)) | WaitResult::Nothing => Err(self.silence().await),
+            WaitResult::Dialog => Ok(Json::Null),
         }
     }
 }
 
 /// Result of waiting for a response.
-enum Heard<T> {
+enum WaitResult<T> {
     Answer(T),
     /// A dialog opened that the next step answers.
     Dialog,

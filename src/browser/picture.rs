@@ -11,9 +11,9 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::command::{Command, ElementId};
-use super::locate::Query;
+use super::errors::CommandError;
+use super::locate::LocatorQuery;
 use super::page::{PROMPT, Page, decode};
-use super::verdict::Trouble;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::{Engine, Target};
@@ -28,7 +28,7 @@ const TALLEST: f64 = 8_000.0;
 #[derive(Debug, Clone)]
 pub(super) struct Typed {
     /// Frames that contain the field.
-    pub(super) frames: Vec<Query>,
+    pub(super) frames: Vec<LocatorQuery>,
     /// The field element, as long as it exists.
     pub(super) element: Option<ElementId>,
     /// Typed text, by which a field that replaced it is found.
@@ -62,7 +62,7 @@ const UNHIDE: &str = "
     for (const [one, before] of arguments[0]) before === null ? wachta.call(one, 'removeAttribute', 'style') : wachta.call(one, 'setAttribute', 'style', before);";
 
 /// Hidden fields: their frames, and the elements with their styles.
-type Hidden = Vec<(Vec<Query>, Json)>;
+type Hidden = Vec<(Vec<LocatorQuery>, Json)>;
 
 impl Page {
     /// Takes a PNG picture of an element, of the whole page, or of its visible part.
@@ -77,7 +77,7 @@ impl Page {
         let deadline = Instant::now() + timeout;
         self.go_into(within_frame, values).await?;
         let picture = self.picture(of, full_page, values, deadline).await;
-        let back = self.leave_frames().await.map_err(Trouble::failure);
+        let back = self.leave_frames().await.map_err(CommandError::failure);
         let picture = picture?;
         back.map(|()| picture)
     }
@@ -91,22 +91,22 @@ impl Page {
     ) -> Result<Vec<u8>, Failure> {
         match of {
             Some(target) => self.screenshot_of(target, values, deadline).await,
-            None => self.of_the_page(full_page).await.map_err(Trouble::failure),
+            None => self.of_the_page(full_page).await.map_err(CommandError::failure),
         }
     }
 
     /// Takes a picture of one element.
     async fn screenshot_of(&mut self, target: &Target, values: &Values, deadline: Instant) -> Result<Vec<u8>, Failure> {
-        let query = Query::new(target, values)?.with(json!({"then": "scroll"}));
+        let query = LocatorQuery::new(target, values)?.with(json!({"then": "scroll"}));
         let path = self.place.path.clone();
-        let hidden = self.hide().await.map_err(Trouble::failure)?;
+        let hidden = self.hide().await.map_err(CommandError::failure)?;
         self.place.path = path;
         let answer = self.once(&query, deadline, &|_, _| None).await;
         let picture = match answer.map(|answer| answer.element()) {
             Ok(Some(element)) => self
                 .call_in_frame(Command::of(&element, "screenshot"), PROMPT)
                 .await
-                .map_err(Trouble::failure)
+                .map_err(CommandError::failure)
                 .and_then(|answer| png(&answer)),
             Ok(None) => Err(Failure::new(Reason::NotFound, format!("no element matches {}", query.shown))),
             Err(failure) => Err(failure),
@@ -116,19 +116,19 @@ impl Page {
     }
 
     /// Takes a picture of the whole page or its visible part.
-    pub(super) async fn of_the_page(&mut self, full: bool) -> Result<Vec<u8>, Trouble> {
+    pub(super) async fn of_the_page(&mut self, full: bool) -> Result<Vec<u8>, CommandError> {
         let hidden = self.hide().await?;
         let picture = if full { self.whole().await } else { self.call(Command::get("screenshot"), PROMPT).await };
         self.unhide(hidden).await;
-        picture.and_then(|answer| png(&answer).map_err(|failure| Trouble::Other(failure.message)))
+        picture.and_then(|answer| png(&answer).map_err(|failure| CommandError::Other(failure.message)))
     }
 
     /// Takes a picture of the whole page in the way of Chromium or Firefox, or of its visible part if neither is
     /// available.
-    async fn whole(&mut self) -> Result<Json, Trouble> {
+    async fn whole(&mut self) -> Result<Json, CommandError> {
         if self.session().engine == Engine::Firefox {
             return match self.call(Command::get("moz/screenshot/full"), PROMPT).await {
-                Err(Trouble::Other(_)) => self.call(Command::get("screenshot"), PROMPT).await,
+                Err(CommandError::Other(_)) => self.call(Command::get("screenshot"), PROMPT).await,
                 answer => answer,
             };
         }
@@ -143,19 +143,19 @@ impl Page {
                     let asked = json!({"format": "png", "captureBeyondViewport": true, "clip": clip});
                     match self.call(Command::cdp("Page.captureScreenshot", &asked), PROMPT).await {
                         Ok(answer) => return Ok(answer["data"].clone()),
-                        Err(Trouble::Other(_)) => {}
+                        Err(CommandError::Other(_)) => {}
                         Err(trouble) => return Err(trouble),
                     }
                 }
             }
-            Err(Trouble::Other(_)) => {}
+            Err(CommandError::Other(_)) => {}
             Err(trouble) => return Err(trouble),
         }
         self.call(Command::get("screenshot"), PROMPT).await
     }
 
     /// Hides all texts that must not be seen. The driver is in the page itself afterwards.
-    async fn hide(&mut self) -> Result<Hidden, Trouble> {
+    async fn hide(&mut self) -> Result<Hidden, CommandError> {
         let mut hidden = Vec::new();
         let typed = std::mem::take(&mut self.typed);
         let mut result = Ok(());
@@ -164,7 +164,7 @@ impl Page {
                 match self.hide_one(&mut one).await {
                     Ok(Some(fields)) => hidden.push((one.frames.clone(), fields)),
                     // The frame or document of the field is gone.
-                    Ok(None) | Err(Trouble::Absent(_) | Trouble::Again(_)) => {}
+                    Ok(None) | Err(CommandError::Absent(_) | CommandError::Again(_)) => {}
                     Err(trouble) => result = Err(trouble),
                 }
             }
@@ -182,13 +182,13 @@ impl Page {
     }
 
     /// Returns the origin of the page in the current window.
-    pub(super) async fn origin_of_page(&mut self) -> Result<Option<String>, Trouble> {
+    pub(super) async fn origin_of_page(&mut self) -> Result<Option<String>, CommandError> {
         let url = self.call(Command::get("url"), PROMPT).await?;
         let url = url.as_str().and_then(|url| Url::parse(url).ok());
         Ok(url.map(|url| url.origin().ascii_serialization()))
     }
 
-    async fn hide_one(&mut self, typed: &mut Typed) -> Result<Option<Json>, Trouble> {
+    async fn hide_one(&mut self, typed: &mut Typed) -> Result<Option<Json>, CommandError> {
         if typed.origin.is_some() && typed.origin != self.origin_of_page().await? {
             return Ok(None);
         }
@@ -197,7 +197,7 @@ impl Page {
         let element = typed.element.as_ref().map_or(Json::Null, ElementId::json);
         let fields = match self.script(HIDE, &json!([element, typed.text.expose()]), deadline).await {
             // The field is gone, but another one with the same text may have replaced it.
-            Err(Trouble::Again(_)) if typed.element.take().is_some() => {
+            Err(CommandError::Again(_)) if typed.element.take().is_some() => {
                 self.stand_in(&typed.frames).await?;
                 self.script(HIDE, &json!([Json::Null, typed.text.expose()]), deadline).await?
             }
@@ -218,7 +218,7 @@ impl Page {
         self.place.path = path;
     }
 
-    async fn stand_in(&mut self, frames: &[Query]) -> Result<(), Trouble> {
+    async fn stand_in(&mut self, frames: &[LocatorQuery]) -> Result<(), CommandError> {
         self.leave_frames().await?;
         self.place.path = frames.to_vec();
         self.enter(Instant::now() + PROMPT).await

@@ -18,9 +18,9 @@ use tokio::time::Instant;
 use super::act::NOTHING;
 use super::command::{Command, ElementId};
 use super::engine;
-use super::locate::{Answer, Query};
+use super::errors::{self, CommandError};
+use super::locate::{LocatorQuery, LocatorResult};
 use super::page::{PROMPT, Page};
-use super::verdict::{self, Trouble};
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::{Engine, MouseButton, Scroll, Target};
@@ -66,7 +66,7 @@ fn move_to(element: &ElementId, at: &Json, milliseconds: u64) -> Json {
 }
 
 /// Moves the pointer to the point of a query result at which the element can be hit; `by` is an offset.
-fn move_there(answer: &Answer, element: &ElementId, by: [i64; 2], milliseconds: u64) -> Json {
+fn move_there(answer: &LocatorResult, element: &ElementId, by: [i64; 2], milliseconds: u64) -> Json {
     let Some(point) = answer.point() else { return move_to(element, &json!(by), milliseconds) };
     let (x, y) = (point[0] + by[0], point[1] + by[1]);
     json!({"type": "pointerMove", "duration": milliseconds, "origin": "viewport", "x": x.max(0), "y": y.max(0)})
@@ -82,13 +82,13 @@ fn press(button: u8) -> [Json; 2] {
 
 /// Returns whether a plain click should use the driver's command, because it is as good or because a mouse cannot do
 /// it.
-pub(super) fn is_own(engine: Engine, answer: &Answer) -> bool {
+pub(super) fn is_own(engine: Engine, answer: &LocatorResult) -> bool {
     let as_well = !engine::kind(engine).clicks_by_pointer && !answer.is("odd") && answer.0["pointed"].is_null();
     as_well || answer.is("own")
 }
 
 /// Returns the command for a plain click.
-pub(super) fn left_click(engine: Engine, answer: &Answer, element: &ElementId) -> Command {
+pub(super) fn left_click(engine: Engine, answer: &LocatorResult, element: &ElementId) -> Command {
     if is_own(engine, answer) {
         return Command::element(element, "click", json!({}));
     }
@@ -108,8 +108,9 @@ impl Page {
         deadline: Instant,
     ) -> Result<(), Failure> {
         let position = position.map(|(x, y)| [x, y]);
-        let query = Query::new(target, values)?.with(json!({"then": "click", "position": position, "force": force}));
-        self.patience(deadline).await.map_err(Trouble::failure)?;
+        let query =
+            LocatorQuery::new(target, values)?.with(json!({"then": "click", "position": position, "force": force}));
+        self.patience(deadline).await.map_err(CommandError::failure)?;
         let number = match button {
             MouseButton::Left => 0,
             MouseButton::Middle => 1,
@@ -142,7 +143,7 @@ impl Page {
     /// Lets the page react to a click, and checks which element received it.
     pub(super) async fn see_who_got_it(
         &mut self,
-        query: &Query,
+        query: &LocatorQuery,
         by_driver: bool,
         deadline: Instant,
     ) -> Result<(), Failure> {
@@ -172,7 +173,11 @@ impl Page {
 
     /// Converts the point of a query result from the frame of the step outward, to the outermost document that accepts
     /// pointer commands. Removes the point if the frame cannot be reached.
-    pub(super) async fn point_outward(&mut self, answer: &mut Answer, deadline: Instant) -> Result<(), Trouble> {
+    pub(super) async fn point_outward(
+        &mut self,
+        answer: &mut LocatorResult,
+        deadline: Instant,
+    ) -> Result<(), CommandError> {
         let engine = engine::kind(self.session().engine);
         if answer.point().is_none() || !self.has_realms() {
             if !self.place.path.is_empty() {
@@ -206,7 +211,12 @@ impl Page {
 
     /// Runs a command on the element of a query result. Mouse actions use the document to which its point was
     /// converted.
-    pub(super) async fn point(&mut self, command: Command, answer: &Answer, limit: Duration) -> Result<(), Trouble> {
+    pub(super) async fn point(
+        &mut self,
+        command: Command,
+        answer: &LocatorResult,
+        limit: Duration,
+    ) -> Result<(), CommandError> {
         // Keys go to the focused element in any frame of the window.
         let of_keys = self.types_by_keys().filter(|_| command.is_keys());
         match (command.actions(), of_keys.as_deref().or(answer.0["pointed"].as_str())) {
@@ -235,10 +245,10 @@ impl Page {
         let in_frame = !self.place.chain.is_empty();
         let until = if in_frame { deadline.min(since + FRAME_PATIENCE) } else { deadline };
         match self.script(script, &Json::Null, until).await {
-            Err(Trouble::Timeout(_)) if in_frame => Ok(Json::Null),
-            Err(Trouble::Timeout(text)) => {
+            Err(CommandError::Timeout(_)) if in_frame => Ok(Json::Null),
+            Err(CommandError::Timeout(text)) => {
                 let text = format!("the page was not ready in time: {text}");
-                Err(verdict::hung(text, None).waited(since.elapsed()))
+                Err(errors::hung(text, None).waited(since.elapsed()))
             }
             Err(trouble) if trouble.is_final() => Err(trouble.failure()),
             Ok(seen) => Ok(seen),
@@ -254,8 +264,8 @@ impl Page {
         values: &Values,
         deadline: Instant,
     ) -> Result<(), Failure> {
-        let query = Query::new(target, values)?.with(json!({"then": "click"}));
-        self.patience(deadline).await.map_err(Trouble::failure)?;
+        let query = LocatorQuery::new(target, values)?.with(json!({"then": "click"}));
+        self.patience(deadline).await.map_err(CommandError::failure)?;
         self.once(&query, deadline, &|answer, element| {
             let [down, up] = press(0);
             Some(Command::mouse(&[move_there(answer, element, [0, 0], 0), down.clone(), up.clone(), down, up]))
@@ -267,8 +277,8 @@ impl Page {
     /// Moves the pointer over an element. The pointer starts outside of it, so that the page receives the events of
     /// entering.
     pub(super) async fn hover(&mut self, target: &Target, values: &Values, deadline: Instant) -> Result<(), Failure> {
-        let query = Query::new(target, values)?.with(json!({"then": "hover"}));
-        let over = |answer: &Answer, element: &ElementId| {
+        let query = LocatorQuery::new(target, values)?.with(json!({"then": "hover"}));
+        let over = |answer: &LocatorResult, element: &ElementId| {
             let beside = move_there(answer, element, [-2, -2], 0);
             Some(Command::mouse(&[beside, move_there(answer, element, [0, 0], 20)]))
         };
@@ -284,9 +294,9 @@ impl Page {
         deadline: Instant,
     ) -> Result<(), Failure> {
         // The target is located before anything is dragged.
-        self.once(&Query::new(to, values)?.with(json!({"then": "scroll"})), deadline, NOTHING).await?;
+        self.once(&LocatorQuery::new(to, values)?.with(json!({"then": "scroll"})), deadline, NOTHING).await?;
         // Selected text would be dragged instead.
-        let from = Query::new(target, values)?.with(json!({"then": "hover", "unselect": true}));
+        let from = LocatorQuery::new(target, values)?.with(json!({"then": "hover", "unselect": true}));
         // Menus that opened under the pointer close when it leaves, which may move other elements. Therefore the
         // element is located again afterwards.
         self.once(&from, deadline, &|answer, element| Some(Command::mouse(&[move_there(answer, element, [0, 0], 0)])))
@@ -296,7 +306,7 @@ impl Page {
             Some(Command::mouse(&[move_there(answer, element, [0, 0], 0), down, nudge(3, 3), nudge(6, 6)]))
         })
         .await?;
-        let onto = Query::new(to, values)?.with(json!({"then": "hover"}));
+        let onto = LocatorQuery::new(to, values)?.with(json!({"then": "hover"}));
         let dropped = self
             .once(&onto, deadline, &|answer, element| {
                 let [_, up] = press(0);
@@ -316,7 +326,7 @@ impl Page {
 
     /// Scrolls until an element appears. At the end of the page, waits for more content.
     async fn scroll_until(&mut self, target: &Target, values: &Values, deadline: Instant) -> Result<(), Failure> {
-        let query = Query::new(target, values)?;
+        let query = LocatorQuery::new(target, values)?;
         let mut patience = LOOK;
         loop {
             let near = deadline.min(Instant::now() + patience);
@@ -326,11 +336,11 @@ impl Page {
                 Err(failure) if Instant::now() >= deadline => return Err(failure),
                 Err(_) => {}
             }
-            self.enter(deadline).await.map_err(Trouble::failure)?;
+            self.enter(deadline).await.map_err(CommandError::failure)?;
             match self.script(SCROLL_ON, &Json::Null, deadline).await {
                 // At the end of the page, more content may be loaded.
                 Ok(went_on) => patience = if went_on == true { LOOK } else { COMING },
-                Err(Trouble::Again(_)) => {}
+                Err(CommandError::Again(_)) => {}
                 Err(trouble) => return Err(trouble.failure()),
             }
         }
@@ -340,14 +350,14 @@ impl Page {
     pub(super) async fn scroll(&mut self, scroll: &Scroll, values: &Values, deadline: Instant) -> Result<(), Failure> {
         match scroll {
             Scroll::To(target) => {
-                let query = Query::new(target, values)?.with(json!({"then": "scroll"}));
+                let query = LocatorQuery::new(target, values)?.with(json!({"then": "scroll"}));
                 self.once(&query, deadline, NOTHING).await.map(drop)
             }
             Scroll::By(pixels) => {
                 if !self.place.path.is_empty() {
-                    self.poll(&[Query::page()], deadline, |_| Ok(())).await?;
+                    self.poll(&[LocatorQuery::page()], deadline, |_| Ok(())).await?;
                 }
-                self.script(SCROLL, &json!(pixels), deadline).await.map(drop).map_err(Trouble::failure)
+                self.script(SCROLL, &json!(pixels), deadline).await.map(drop).map_err(CommandError::failure)
             }
             Scroll::Until(target) => self.scroll_until(target, values, deadline).await,
         }

@@ -6,9 +6,9 @@ use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 
 use super::command::Command;
-use super::locate::Query;
+use super::errors::CommandError;
+use super::locate::LocatorQuery;
 use super::page::{PROMPT, Page, Saved};
-use super::verdict::Trouble;
 use super::world;
 use crate::diagnostic::Spanned;
 use crate::names::Reason;
@@ -52,16 +52,16 @@ impl Page {
         let args = args.iter().map(|value| values.fill_value(value)).collect::<Result<Vec<_>, _>>();
         let args = args.map_err(|failure| failure.at(script.span))?;
         if !self.place.path.is_empty() {
-            self.poll(&[Query::page()], deadline, |_| Ok(())).await?;
+            self.poll(&[LocatorQuery::page()], deadline, |_| Ok(())).await?;
         }
         let left = Duration::from_secs(deadline.saturating_duration_since(Instant::now()).as_secs() + 1);
         let other = (left != USUAL && !self.has_realms()).then_some(left);
         if let Some(left) = other {
-            self.script_time(left).await.map_err(Trouble::failure)?;
+            self.script_time(left).await.map_err(CommandError::failure)?;
         }
         let result = self.evaluate(&script.value, &args, deadline).await;
         if other.is_some() {
-            self.script_time(USUAL).await.map_err(Trouble::failure)?;
+            self.script_time(USUAL).await.map_err(CommandError::failure)?;
         }
         let failed = |reason, text: String| Failure::new(reason, text).waited(since.elapsed()).at(script.span);
         let value = match result {
@@ -70,9 +70,11 @@ impl Page {
                 None => answer["value"].clone(),
             },
             // The script has sent the browser to another page.
-            Err(Trouble::Again(_)) if save.is_none() => Json::Null,
-            Err(Trouble::Timeout(_)) => return Err(failed(Reason::Timeout, "the script did not end in time".into())),
-            Err(Trouble::Other(text) | Trouble::Inspection(text)) => {
+            Err(CommandError::Again(_)) if save.is_none() => Json::Null,
+            Err(CommandError::Timeout(_)) => {
+                return Err(failed(Reason::Timeout, "the script did not end in time".into()));
+            }
+            Err(CommandError::Other(text) | CommandError::Inspection(text)) => {
                 return Err(failed(Reason::Script, format!("the script failed: {text}")));
             }
             Err(trouble) => return Err(trouble.failure().at(script.span)),
@@ -81,7 +83,12 @@ impl Page {
     }
 
     /// Returns the result of a function body under `value`, or the thrown value under `threw`.
-    pub(super) async fn evaluate(&mut self, body: &str, args: &[Json], deadline: Instant) -> Result<Json, Trouble> {
+    pub(super) async fn evaluate(
+        &mut self,
+        body: &str,
+        args: &[Json],
+        deadline: Instant,
+    ) -> Result<Json, CommandError> {
         // The body is inserted literally into the script, because a page's security policy may forbid creating
         // functions from text.
         if !self.has_realms() {
@@ -106,7 +113,7 @@ impl Page {
         let left = deadline.saturating_duration_since(Instant::now());
         let answer = self.call_function(params, left).await?;
         if let Some(text) = world::thrown(&answer) {
-            return Err(Trouble::Other(text));
+            return Err(CommandError::Other(text));
         }
         let parts = &answer["result"]["value"];
         Ok(match parts[1]["value"].as_str() {
@@ -115,7 +122,7 @@ impl Page {
         })
     }
 
-    async fn script_time(&mut self, limit: Duration) -> Result<(), Trouble> {
+    async fn script_time(&mut self, limit: Duration) -> Result<(), CommandError> {
         self.call(Command::post("timeouts", json!({"script": limit.as_secs() * 1000})), PROMPT).await.map(drop)
     }
 }

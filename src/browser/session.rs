@@ -16,10 +16,10 @@ use url::Url;
 
 use super::bidi::{Bidi, BidiError};
 use super::command::Command;
+use super::event_tracker::{EVENTS, EventTracker};
 use super::lease::Lease;
 use super::observe;
-use super::trust::{Roots, Setup};
-use super::watch::{EVENTS, Watch};
+use super::trust::{LaunchOptions, Roots};
 use crate::scenario::{Engine, Viewport};
 
 /// Maximum time of operations that do not involve a page.
@@ -52,9 +52,9 @@ pub(super) struct Session {
     /// Page load timeout that was last sent to the driver.
     pub(super) patience: Option<Duration>,
     /// User context for the next run.
-    pub(super) next: Option<Context>,
+    pub(super) next: Option<UserContext>,
     /// User context for the next run that is being created during this run.
-    pub(super) ahead: Option<Ahead>,
+    pub(super) ahead: Option<PendingContext>,
     /// Removal of the previous run's user context, if it is in progress.
     pub(super) removal: Option<JoinHandle<Result<(), BidiError>>>,
     /// Whether the next run is likely to follow at once.
@@ -64,18 +64,18 @@ pub(super) struct Session {
 }
 
 /// A user context that is being created.
-pub(super) type Ahead = JoinHandle<Result<User, BidiError>>;
+pub(super) type PendingContext = JoinHandle<Result<PreparedContext, BidiError>>;
 
 /// A user context with its window, without the setup for a run.
 #[derive(Debug)]
-pub(super) struct User {
+pub(super) struct PreparedContext {
     /// Id of the user context.
     id: String,
     /// Id of its window.
     top: String,
 }
 
-impl User {
+impl PreparedContext {
     /// Creates a user context. The expensive part is its window, which is a process of its own.
     async fn make(bidi: &Bidi, insecure: bool) -> Result<Self, BidiError> {
         let mut wanted = json!({"unhandledPromptBehavior": {"default": "ignore"}});
@@ -93,7 +93,7 @@ impl User {
 
 /// Environment of a run: a user context with one window.
 #[derive(Debug, Clone)]
-pub(super) struct Context {
+pub(super) struct UserContext {
     /// Id of the user context; `default` is the one that a session starts with.
     pub(super) user: String,
     /// First window.
@@ -110,21 +110,21 @@ pub(super) const DEFAULT_USER: &str = "default";
 
 impl Session {
     /// Returns the options with which the session was started.
-    pub(super) fn setup(&self) -> Setup {
-        Setup { engine: self.engine, program: self.program.clone(), roots: self.roots.clone() }
+    pub(super) fn setup(&self) -> LaunchOptions {
+        LaunchOptions { engine: self.engine, program: self.program.clone(), roots: self.roots.clone() }
     }
 
     /// Prepares a user context for the next run, with one window that becomes the current one.
-    pub(super) async fn prepare(&self, insecure: bool) -> Result<Context, BidiError> {
+    pub(super) async fn prepare(&self, insecure: bool) -> Result<UserContext, BidiError> {
         let bidi = self.bidi.clone().ok_or(BidiError::Closed)?;
-        self.settle(User::make(&bidi, insecure).await?).await
+        self.settle(PreparedContext::make(&bidi, insecure).await?).await
     }
 
     /// Creates a user context for the next run in the background during this one. The current run gets none of its
     /// events, because they are subscribed to when it is over.
     pub(super) fn make_ahead(&mut self, tasks: &TaskTracker) {
         let Some(bidi) = self.bidi.clone() else { return };
-        self.ahead = Some(tasks.spawn(async move { User::make(&bidi, false).await }));
+        self.ahead = Some(tasks.spawn(async move { PreparedContext::make(&bidi, false).await }));
     }
 
     /// Replaces the user context by the one that was created meanwhile. The previous one is removed during the next
@@ -132,10 +132,10 @@ impl Session {
     /// [`Session::is_removed`] waits for the removal.
     pub(super) async fn change_to(
         &mut self,
-        ahead: Ahead,
-        before: &Context,
+        ahead: PendingContext,
+        before: &UserContext,
         tasks: &TaskTracker,
-    ) -> Result<Context, BidiError> {
+    ) -> Result<UserContext, BidiError> {
         let bidi = self.bidi.clone().ok_or(BidiError::Closed)?;
         let user = ahead.await.unwrap_or(Err(BidiError::Closed))?;
         // Downloads in progress must not end in the next run's folder.
@@ -151,7 +151,7 @@ impl Session {
     }
 
     /// Makes the window of the context the current one and completes its setup for a run.
-    async fn settle(&self, User { id, top }: User) -> Result<Context, BidiError> {
+    async fn settle(&self, PreparedContext { id, top }: PreparedContext) -> Result<UserContext, BidiError> {
         let switched = async {
             let switched = self.client.issue_cmd(Command::post("window", json!({"handle": top})));
             match timeout(BRISK, switched).await {
@@ -165,7 +165,7 @@ impl Session {
     }
 
     /// Returns the default user context and window, for a run that has the session to itself.
-    pub(super) async fn as_it_is(&self) -> Result<Context, BidiError> {
+    pub(super) async fn as_it_is(&self) -> Result<UserContext, BidiError> {
         let top = match timeout(BRISK, self.client.issue_cmd(Command::get("window"))).await {
             Ok(Ok(Json::String(handle))) => handle,
             Ok(Ok(_)) => String::new(),
@@ -175,8 +175,8 @@ impl Session {
         self.furnish(DEFAULT_USER.into(), top).await
     }
 
-    async fn furnish(&self, user: String, top: String) -> Result<Context, BidiError> {
-        let mut context = Context { user, top, subscriptions: Vec::new(), preload: None, intercept: None };
+    async fn furnish(&self, user: String, top: String) -> Result<UserContext, BidiError> {
+        let mut context = UserContext { user, top, subscriptions: Vec::new(), preload: None, intercept: None };
         let Some(bidi) = self.bidi.clone() else { return Ok(context) };
         let users = json!([context.user]);
         // These commands are independent of each other.
@@ -206,7 +206,12 @@ impl Session {
     }
 
     /// Sets the size of all pages of a run.
-    pub(super) async fn resize(&self, context: &Context, size: Viewport, ratio: Option<f64>) -> Result<(), BidiError> {
+    pub(super) async fn resize(
+        &self,
+        context: &UserContext,
+        size: Viewport,
+        ratio: Option<f64>,
+    ) -> Result<(), BidiError> {
         let Some(bidi) = &self.bidi else { return Ok(()) };
         let viewport = json!({"width": size.width, "height": size.height});
         let mut wanted = json!({"userContexts": [context.user], "viewport": viewport});
@@ -226,7 +231,7 @@ impl Session {
     }
 
     /// Removes a user context with everything in it, and stops its events.
-    pub(super) async fn remove(&self, context: &Context) -> Result<(), BidiError> {
+    pub(super) async fn remove(&self, context: &UserContext) -> Result<(), BidiError> {
         let Some(bidi) = &self.bidi else { return Ok(()) };
         let (left, removed) = tokio::join!(leave(bidi, context), remove_user(bidi, &context.user));
         left.and(removed)?;
@@ -261,8 +266,8 @@ impl Session {
     }
 
     /// Creates the tracker of a run's events.
-    pub(super) fn watch(&self, context: &Context, tasks: &TaskTracker) -> Arc<Watch> {
-        let watch = Arc::new(Watch::new(self.engine, &context.top, self.folder.clone()));
+    pub(super) fn watch(&self, context: &UserContext, tasks: &TaskTracker) -> Arc<EventTracker> {
+        let watch = Arc::new(EventTracker::new(self.engine, &context.top, self.folder.clone()));
         if let Some(bidi) = &self.bidi {
             bidi.listen(Some(watch.listener(bidi.clone(), tasks.clone())));
         }
@@ -271,7 +276,7 @@ impl Session {
 }
 
 /// Removes the subscriptions of a run.
-async fn leave(bidi: &Bidi, context: &Context) -> Result<(), BidiError> {
+async fn leave(bidi: &Bidi, context: &UserContext) -> Result<(), BidiError> {
     bidi.listen(None);
     let undo = async |method: &str, params: Option<Json>| match params {
         Some(params) => bidi.call(method, params, BRISK).await.map(drop),

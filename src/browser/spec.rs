@@ -4,9 +4,9 @@ use serde_json::{Value as Json, json};
 use url::Url;
 
 use super::bidi::{Bidi, BidiError};
-use super::session::{BRISK, Context, Session, VIEWPORT};
+use super::event_tracker::{Additions, EventTracker};
+use super::session::{BRISK, Session, UserContext, VIEWPORT};
 use super::trust::Roots;
-use super::watch::{Additions, Watch};
 use crate::diagnostic::Spanned;
 use crate::names::Reason;
 use crate::outcome::{Failure, RunId};
@@ -19,7 +19,7 @@ const AFTERWARDS: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Browser settings of a run.
 #[derive(Debug, Clone, Default)]
-pub struct Spec {
+pub struct ContextOptions {
     /// Browser. `None` leaves the choice to the agent.
     pub engine: Option<Engine>,
     /// Program that Chromium runs as. `None` if the agent configuration decides.
@@ -76,7 +76,7 @@ fn origin(text: &str) -> Option<String> {
     url.has_host().then(|| url.origin().ascii_serialization())
 }
 
-impl Spec {
+impl ContextOptions {
     /// Returns the browser settings of a scenario.
     pub fn of(scenario: &Scenario, values: &Values, run: RunId) -> Result<Self, Failure> {
         let settings = &scenario.browser;
@@ -153,7 +153,12 @@ impl Spec {
     }
 
     /// Applies the settings to the browser; `context` was created for this run.
-    pub(super) async fn apply(&self, session: &Session, context: &mut Context, watch: &Watch) -> Result<(), Failure> {
+    pub(super) async fn apply(
+        &self,
+        session: &Session,
+        context: &mut UserContext,
+        watch: &EventTracker,
+    ) -> Result<(), Failure> {
         let Some(bidi) = &session.bidi else {
             return match self.needs() {
                 None => Ok(()),
@@ -198,7 +203,7 @@ impl Spec {
     }
 
     /// Returns the commands with the scenario key of each. The key is empty for additional properties of a device.
-    fn overrides(&self, context: &Context) -> Vec<(&'static str, &'static str, Json)> {
+    fn overrides(&self, context: &UserContext) -> Vec<(&'static str, &'static str, Json)> {
         let users = json!([context.user]);
         let mut wanted = Vec::new();
         if let Some(locale) = &self.locale {
@@ -230,7 +235,7 @@ impl Spec {
 
     /// Intercepts requests if headers have to be added. Interception is used instead of extra headers, because those
     /// make Chromium send preflight requests to other origins.
-    async fn intercept(&self, bidi: &Bidi, watch: &Watch) -> Result<Option<String>, BidiError> {
+    async fn intercept(&self, bidi: &Bidi, watch: &EventTracker) -> Result<Option<String>, BidiError> {
         let additions = Additions {
             headers: self.headers.clone(),
             traceparent: self.traceparent.clone(),

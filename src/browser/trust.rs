@@ -32,7 +32,7 @@ const CERTUTIL: &str = "certutil";
 
 /// Browser properties that have to be set at its start; everything else can be set later.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Setup {
+pub(super) struct LaunchOptions {
     pub(super) engine: Engine,
     /// Browser program, if it is not the default of its driver.
     pub(super) program: Option<PathBuf>,

@@ -11,10 +11,10 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::command::{Command, ELEMENT};
-use super::locate::Query;
+use super::errors::CommandError;
+use super::locate::LocatorQuery;
 use super::page::{PROMPT, Page};
 use super::pointer::{is_own, left_click};
-use super::verdict::Trouble;
 use crate::diagnostic::Spanned;
 use crate::names::Reason;
 use crate::outcome::Failure;
@@ -69,7 +69,7 @@ impl Page {
     ) -> Result<(), Failure> {
         let count = paths.len();
         let asked = json!({"then": "upload", "files": count, "unseen": true, "chooser": chooser});
-        let query = Query::new(target, values)?.with(asked);
+        let query = LocatorQuery::new(target, values)?.with(asked);
         let engine = self.session().engine;
         let (before, directly) = (self.watch.choosers(), self.types_by_keys().is_some());
         let answer = self
@@ -98,7 +98,7 @@ impl Page {
         };
         let params = json!({"context": context, "element": field, "files": paths});
         let left = deadline.saturating_duration_since(Instant::now());
-        self.ask("input.setFiles", params, left).await.map(drop).map_err(Trouble::failure)
+        self.ask("input.setFiles", params, left).await.map(drop).map_err(CommandError::failure)
     }
 
     /// Copies a file to where the browser can read it. Returns its path there.
@@ -107,7 +107,7 @@ impl Page {
             let archive = base64::engine::general_purpose::STANDARD.encode(zip(name, bytes));
             let answer = self.call(Command::post("se/file", json!({"file": archive})), PROMPT).await;
             let answer = answer.map_err(|trouble| match trouble {
-                Trouble::Other(text) => Failure::new(
+                CommandError::Other(text) => Failure::new(
                     Reason::Driver,
                     format!("the WebDriver endpoint does not accept files for uploads: {text}"),
                 ),

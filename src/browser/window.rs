@@ -5,9 +5,9 @@ use tokio::time::Instant;
 
 use super::act::Pauses;
 use super::command::Command;
-use super::locate::Query;
+use super::errors::CommandError;
+use super::locate::LocatorQuery;
 use super::page::{GRACE, PROMPT, Page};
-use super::verdict::Trouble;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::WindowChange;
@@ -30,7 +30,7 @@ impl Page {
         deadline: Instant,
     ) -> Result<(), Failure> {
         let wanted = match change {
-            WindowChange::Close => return self.close_window().await.map_err(Trouble::failure),
+            WindowChange::Close => return self.close_window().await.map_err(CommandError::failure),
             WindowChange::New => Wanted::New,
             WindowChange::Title(matcher) => Wanted::Title(Filled::new(matcher, values)?),
             WindowChange::Url(matcher) => Wanted::Url(Filled::new(matcher, values)?),
@@ -52,7 +52,7 @@ impl Page {
                     if pauses.wait(deadline).await {
                         continue;
                     }
-                    self.switch(&begin).await.map_err(Trouble::failure)?;
+                    self.switch(&begin).await.map_err(CommandError::failure)?;
                     let expected = match &wanted {
                         Wanted::New => "a new window".to_owned(),
                         Wanted::Title(filled) => format!("a window whose title {}", filled.show()),
@@ -62,13 +62,14 @@ impl Page {
                         .compared(expected, seen.join("; "))
                         .waited(since.elapsed()));
                 }
-                Err(Trouble::Again(_) | Trouble::Timeout(_) | Trouble::Closed) if pauses.wait(deadline).await => {}
+                Err(CommandError::Again(_) | CommandError::Timeout(_) | CommandError::Closed)
+                    if pauses.wait(deadline).await => {}
                 Err(trouble) => return Err(trouble.failure()),
             }
         }
     }
 
-    async fn find_window(&mut self, wanted: &Wanted, begin: &str, deadline: Instant) -> Result<Found, Trouble> {
+    async fn find_window(&mut self, wanted: &Wanted, begin: &str, deadline: Instant) -> Result<Found, CommandError> {
         let windows = self.windows().await?;
         if let Wanted::New = wanted {
             let new = windows.iter().rev().find(|window| *window != begin && !self.before.contains(window)).cloned();
@@ -82,7 +83,7 @@ impl Page {
             if window != self.window {
                 self.switch(&window).await?;
             }
-            let answers = self.look(&[Query::page()], deadline).await?;
+            let answers = self.look(&[LocatorQuery::page()], deadline).await?;
             let Some(page) = answers.first() else { continue };
             let (text, filled) = match wanted {
                 Wanted::Title(filled) => (page.text("title"), filled),
@@ -98,7 +99,7 @@ impl Page {
     }
 
     /// Returns the run's windows, in the order of opening if that is known.
-    async fn windows(&mut self) -> Result<Vec<String>, Trouble> {
+    async fn windows(&mut self) -> Result<Vec<String>, CommandError> {
         if self.bidi().is_some() {
             return Ok(self.watch.windows());
         }
@@ -113,7 +114,7 @@ impl Page {
 
     /// Chooses the window in which to continue when a page has closed its window, like a user would: the opener,
     /// otherwise the one that was current before, otherwise the newest.
-    pub(super) async fn come_back(&mut self) -> Result<(), Trouble> {
+    pub(super) async fn come_back(&mut self) -> Result<(), CommandError> {
         if !self.window_is_gone() {
             return Ok(());
         }
@@ -129,7 +130,7 @@ impl Page {
             self.before.retain(|window| *window != next && *window != gone);
             match self.switch(&next).await {
                 // This window is closing as well.
-                Err(Trouble::Closed) if self.watch.closes(&next, Instant::now() + PROMPT).await => gone = next,
+                Err(CommandError::Closed) if self.watch.closes(&next, Instant::now() + PROMPT).await => gone = next,
                 Ok(()) => {
                     self.came_back = true;
                     return Ok(());
@@ -140,15 +141,15 @@ impl Page {
     }
 
     /// Returns the error for a run without windows: a page has closed the last one, or the browser is terminating.
-    async fn last_window_gone(&mut self) -> Trouble {
+    async fn last_window_gone(&mut self) -> CommandError {
         let closing = self.bidi().map(|bidi| bidi.closing());
         match closing {
             Some(closing) if tokio::time::timeout(GRACE, closing.cancelled()).await.is_ok() => self.silence().await,
-            _ => Trouble::Closed,
+            _ => CommandError::Closed,
         }
     }
 
-    async fn switch(&mut self, window: &str) -> Result<(), Trouble> {
+    async fn switch(&mut self, window: &str) -> Result<(), CommandError> {
         self.call(Command::post("window", json!({"handle": window})), PROMPT).await?;
         window.clone_into(&mut self.window);
         if let Some(strip) = &self.filmstrip {
@@ -166,7 +167,7 @@ impl Page {
         Ok(())
     }
 
-    async fn close_window(&mut self) -> Result<(), Trouble> {
+    async fn close_window(&mut self) -> Result<(), CommandError> {
         let current = self.window.clone();
         let windows = self.windows().await?;
         let left = self
@@ -181,7 +182,7 @@ impl Page {
                 return Ok(());
             }
             let text = "the only window of a flow cannot be closed";
-            return Err(Trouble::Absent(Box::new(Failure::new(Reason::NotFound, text))));
+            return Err(CommandError::Absent(Box::new(Failure::new(Reason::NotFound, text))));
         };
         self.call(Command::delete("window"), PROMPT).await?;
         self.before.retain(|window| *window != next && *window != current);

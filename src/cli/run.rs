@@ -15,7 +15,7 @@ use super::scratch::scratch;
 use crate::app::files::scenario_files;
 use crate::app::library;
 use crate::app::lookup::Environment;
-use crate::browser::{self, Browsers};
+use crate::browser::{self, BrowserPool};
 use crate::clock::ClockWatch;
 use crate::diagnostic::{Severity, nearest};
 use crate::names::exit;
@@ -258,7 +258,7 @@ async fn carry_out(args: &RunArgs, prepared: Prepared) -> u8 {
         super::say_error("cannot determine the path of the executable");
         return exit::USAGE;
     };
-    let browsers = Browsers::new(config, scratch.clone(), executable, metrics);
+    let browsers = BrowserPool::new(config, scratch.clone(), executable, metrics);
     let tools = RunServices {
         dialer: crate::wire::Dialer::default(),
         limits: crate::wire::limits::Limits::default(),

@@ -51,7 +51,7 @@ pub struct RunServices {
     /// Limits on the resources of this process that all runs share.
     pub limits: Limits,
     /// Pool of browser sessions. `None` if no scenario may need one.
-    pub browsers: Option<browser::Browsers>,
+    pub browsers: Option<browser::BrowserPool>,
     /// The environment and files that scenarios may use.
     pub lookup: Arc<dyn Lookup>,
     /// Folder where evidence is stored.

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use super::difference::RequestPrint;
 use super::recorder::{RunRecorder, degraded_by_finally};
 use super::{RunRequest, RunServices, check, http};
-use crate::browser::{Page, Spec};
+use crate::browser::{ContextOptions, Page};
 use crate::diagnostic::Spanned;
 use crate::names::{Reason, ReasonClass};
 use crate::outcome::{EvidenceKind, Failure, StepStatus};
@@ -367,7 +367,8 @@ impl<'a> StepRunner<'a> {
         let Some(browsers) = &self.tools.browsers else {
             return Err(Failure::new(Reason::Browser, "browsers are disabled here"));
         };
-        let spec = Spec { fresh: self.fresh, ..Spec::of(self.scenario, &self.values, self.record.run())? };
+        let spec =
+            ContextOptions { fresh: self.fresh, ..ContextOptions::of(self.scenario, &self.values, self.record.run())? };
         let cancel = self.ticket.cancel.clone();
         self.page = Some(tokio::select! {
             biased;

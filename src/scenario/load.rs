@@ -16,13 +16,14 @@ use super::naming;
 use super::reader::{Fields, Reader, Used, cut, plain_name};
 use super::step::{self, Scope};
 use super::template::{Reference, Template, Value};
-use super::timezone::timezone;
 use super::timing::{Cron, reference};
 use super::tree::{self, Entry, Node, Resolved};
 use super::url::{self, Use};
 use super::verdict::Verdict;
 use super::{check, fragment, lint, settings, slo, usual};
 use crate::diagnostic::{Diagnostic, Severity, Source, Span, Spanned, nearest};
+
+pub use super::timezone::timezone;
 
 /// Default interval of a scenario with a browser.
 const DEFAULT_BROWSER_EVERY: Duration = Duration::from_secs(300);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use wachta::browser::{Browsers, Config, Metrics, Spec};
+use wachta::browser::{BrowserPool, Config, Metrics, Spec};
 use wachta::names::Reason;
 use wachta::wire::tls;
 
@@ -18,10 +18,10 @@ const FOLDER: &str = "WACHTA_TEST_FOLDER";
 /// What the agent of these tests says when it has a session.
 const READY: &str = "a session is open";
 
-fn browsers(folder: &Path, agent: &str) -> Browsers {
+fn browsers(folder: &Path, agent: &str) -> BrowserPool {
     let config = Config { loopback_only: true, ..Config::default() };
     let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
-    Browsers::new(config, folder.to_owned(), PathBuf::from(agent), metrics)
+    BrowserPool::new(config, folder.to_owned(), PathBuf::from(agent), metrics)
 }
 
 /// The agent of the tests below: it opens a session, says so, and waits to be killed.
@@ -116,7 +116,7 @@ async fn an_endpoint_of_a_private_authority_is_trusted_where_it_is_named() {
         let webdriver = Some(front.url.parse().unwrap());
         let config = Config { loopback_only: true, webdriver, capabilities, roots, ..Config::default() };
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
-        let browsers = Browsers::new(config, folder.clone(), PathBuf::from(env!("CARGO_BIN_EXE_wachta")), metrics);
+        let browsers = BrowserPool::new(config, folder.clone(), PathBuf::from(env!("CARGO_BIN_EXE_wachta")), metrics);
         let opened = browsers.open(Spec::default(), Instant::now() + Duration::from_secs(60)).await;
         let told = match opened {
             Ok(page) => {

@@ -13,7 +13,7 @@ use axum::extract::Request;
 use axum::response::{Html, IntoResponse, Response};
 use nix::sys::signal::Signal;
 use tokio_util::sync::CancellationToken;
-use wachta::browser::{Browsers, Config, Metrics};
+use wachta::browser::{BrowserPool, Config, Metrics};
 use wachta::demo::Demo;
 use wachta::names::Reason;
 use wachta::outcome::{Outcome, RunId, Verdict};
@@ -125,11 +125,11 @@ fn scenario(text: &str) -> Arc<Scenario> {
     Arc::clone(&loaded.scenarios[0])
 }
 
-fn tools(folder: &Path, config: Config) -> (Browsers, RunServices) {
+fn tools(folder: &Path, config: Config) -> (BrowserPool, RunServices) {
     let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
     let guard = PathBuf::from(env!("CARGO_BIN_EXE_wachta"));
     let config = Config { loopback_only: true, ..config };
-    let browsers = Browsers::new(config, folder.join("browsers"), guard, metrics);
+    let browsers = BrowserPool::new(config, folder.join("browsers"), guard, metrics);
     let tools = RunServices {
         dialer: wachta::wire::Dialer::default(),
         limits: wachta::wire::limits::Limits::default(),

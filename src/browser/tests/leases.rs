@@ -20,7 +20,7 @@ pub(super) async fn all_gone(lease: &str, folder: &std::path::Path) {
     }
 }
 
-fn reaped(browsers: &Browsers, cause: &str) -> u64 {
+fn reaped(browsers: &BrowserPool, cause: &str) -> u64 {
     browsers.metrics().reaped.with_label_values(&[cause]).get()
 }
 
@@ -31,19 +31,20 @@ async fn a_session_ends_when_its_run_is_dropped_closed_or_shut_down() {
     let base = site(&[("/", "<title>x</title>")]).await;
     let values = values(&base);
 
-    let page = browsers.open(Spec::default(), soon()).await.unwrap();
+    let page = browsers.open(ContextOptions::default(), soon()).await.unwrap();
     let lease = browsers.lease().unwrap();
     assert_ne!(processes::groups_with_lease(&lease), []);
     assert_eq!(browsers.metrics().sessions.with_label_values(&["busy"]).get(), 1);
     // The only slot is taken.
-    let failure = browsers.open(Spec::default(), Instant::now() + Duration::from_millis(50)).await.err().unwrap();
+    let failure =
+        browsers.open(ContextOptions::default(), Instant::now() + Duration::from_millis(50)).await.err().unwrap();
     assert_eq!(failure.reason, Reason::Resources);
     page.close().await;
     assert_eq!(processes::groups_with_lease(&lease), []);
     all_gone(&lease, &folder.0).await;
 
     // Dropped during a command that does not return.
-    let mut page = browsers.open(Spec::default(), soon()).await.unwrap();
+    let mut page = browsers.open(ContextOptions::default(), soon()).await.unwrap();
     let hang = goto("/hang");
     let act = page.act(&hang, &[], &values, Duration::from_secs(60));
     assert!(tokio::time::timeout(Duration::from_millis(300), act).await.is_err());
@@ -52,7 +53,7 @@ async fn a_session_ends_when_its_run_is_dropped_closed_or_shut_down() {
     assert_eq!(reaped(&browsers, "cancelled"), 1);
 
     // Panicked.
-    let page = browsers.open(Spec::default(), soon()).await.unwrap();
+    let page = browsers.open(ContextOptions::default(), soon()).await.unwrap();
     let panicked = tokio::spawn(async move {
         let _page = page;
         panic!("on purpose");
@@ -62,13 +63,13 @@ async fn a_session_ends_when_its_run_is_dropped_closed_or_shut_down() {
 
     // Dropped while starting.
     for millis in [1, 20, 100, 250] {
-        let open = browsers.open(Spec::default(), soon());
+        let open = browsers.open(ContextOptions::default(), soon());
         let _ = tokio::time::timeout(Duration::from_millis(millis), open).await;
         all_gone(&lease, &folder.0).await;
     }
 
     // Shut down while in use.
-    let page = browsers.open(Spec::default(), soon()).await.unwrap();
+    let page = browsers.open(ContextOptions::default(), soon()).await.unwrap();
     browsers.shutdown().await;
     assert_eq!(processes::groups_with_lease(&lease), []);
     // A start after the shutdown must not restore what the shutdown waits for.
@@ -76,7 +77,7 @@ async fn a_session_ends_when_its_run_is_dropped_closed_or_shut_down() {
     assert_eq!(reaped(&browsers, "shutdown"), 1);
     drop(page);
     assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 0);
-    assert_eq!(browsers.open(Spec::default(), soon()).await.err().unwrap().reason, Reason::Lost);
+    assert_eq!(browsers.open(ContextOptions::default(), soon()).await.err().unwrap().reason, Reason::Lost);
     assert_eq!(browsers.metrics().sessions.with_label_values(&["busy"]).get(), 0);
 }
 
@@ -85,8 +86,8 @@ async fn a_long_folder_is_no_obstacle() {
     let folder = Temporary::new();
     let mut long = browsers(&folder, 1);
     let deep = folder.0.join("a-rather-long-name-for-a-folder-of-state").join("and-another-one-to-go-beyond-the-limit");
-    long = Browsers::new(long.config().clone(), deep.clone(), PathBuf::new(), long.metrics().clone());
-    let page = long.open(Spec::default(), soon()).await.unwrap();
+    long = BrowserPool::new(long.config().clone(), deep.clone(), PathBuf::new(), long.metrics().clone());
+    let page = long.open(ContextOptions::default(), soon()).await.unwrap();
     page.close().await;
     long.shutdown().await;
     assert_eq!(std::fs::read_dir(&deep).unwrap().count(), 0);
@@ -96,7 +97,7 @@ async fn a_long_folder_is_no_obstacle() {
 async fn what_an_earlier_agent_left_is_ended_and_nothing_else() {
     let folder = Temporary::new();
     let living = browsers(&folder, 1);
-    let page = living.open(Spec::default(), soon()).await.unwrap();
+    let page = living.open(ContextOptions::default(), soon()).await.unwrap();
 
     // A terminated agent: its folder has no lock, but its processes are still running.
     let lease = "0123456789ab";
@@ -132,7 +133,7 @@ async fn whatever_is_killed_is_cleaned_up_and_never_called_their_fault() {
         (seed >> 33) % below
     };
     for round in 0..rounds() {
-        let mut page = browsers.open(Spec::default(), soon()).await.unwrap();
+        let mut page = browsers.open(ContextOptions::default(), soon()).await.unwrap();
         let lease = browsers.lease().unwrap();
         let group = processes::groups_with_lease(&lease)[0].0;
         let victim = ["chromedriver", "type=renderer", "chromium"][usize::try_from(random(3)).unwrap()];

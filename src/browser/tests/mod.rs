@@ -25,7 +25,7 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{Html, IntoResponse, Response};
 use chrono::Utc;
 
-use super::{Browsers, Config, Metrics, Page, Spec};
+use super::{BrowserPool, Config, ContextOptions, Metrics, Page};
 use crate::diagnostic::{Source, Span, Spanned};
 use crate::outcome::{Failure, RunId};
 use crate::scenario::{
@@ -59,15 +59,15 @@ impl Drop for Temporary {
     }
 }
 
-fn browsers(folder: &Temporary, max_sessions: usize) -> Browsers {
+fn browsers(folder: &Temporary, max_sessions: usize) -> BrowserPool {
     configured(folder, Config { max_sessions, ..Config::default() })
 }
 
-fn configured(folder: &Temporary, config: Config) -> Browsers {
+fn configured(folder: &Temporary, config: Config) -> BrowserPool {
     let config = Config { loopback_only: true, ..config };
     let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
     // Unit tests have no guard executable; the integration tests do.
-    Browsers::new(config, folder.0.clone(), PathBuf::from("/nonexistent/wachta"), metrics)
+    BrowserPool::new(config, folder.0.clone(), PathBuf::from("/nonexistent/wachta"), metrics)
 }
 
 fn soon() -> Instant {
@@ -193,7 +193,7 @@ use surroundings::counting;
 
 /// A page of one site with the values of its run.
 struct Bench {
-    browsers: Browsers,
+    browsers: BrowserPool,
     page: Page,
     values: Values,
     folder: Temporary,
@@ -207,7 +207,7 @@ impl Bench {
     async fn of(engine: crate::scenario::Engine, pages: &[(&str, &str)]) -> Self {
         let folder = Temporary::new();
         let browsers = configured(&folder, Config { max_sessions: 1, engine: Some(engine), ..Config::default() });
-        let page = browsers.open(Spec::default(), soon()).await.unwrap();
+        let page = browsers.open(ContextOptions::default(), soon()).await.unwrap();
         let values = values(&site(pages).await);
         Self { browsers, page, values, folder }
     }
@@ -241,9 +241,9 @@ impl Bench {
 
 /// Actions must be usable in spawned runs.
 #[allow(dead_code)]
-fn futures_can_move_between_threads(page: &mut Page, browsers: &Browsers, action: &PageAction, values: &Values) {
+fn futures_can_move_between_threads(page: &mut Page, browsers: &BrowserPool, action: &PageAction, values: &Values) {
     fn can_move<T: Send>(_: T) {}
     can_move(page.act(action, &[], values, Duration::ZERO));
     can_move(page.evidence());
-    can_move(browsers.open(Spec::default(), Instant::now()));
+    can_move(browsers.open(ContextOptions::default(), Instant::now()));
 }

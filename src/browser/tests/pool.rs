@@ -7,11 +7,11 @@ use crate::scenario::{Engine, WindowChange};
 
 const SOON: Duration = Duration::from_secs(10);
 
-fn started(browsers: &Browsers) -> u64 {
+fn started(browsers: &BrowserPool) -> u64 {
     browsers.metrics().started.get()
 }
 
-fn sessions(browsers: &Browsers, state: &str) -> i64 {
+fn sessions(browsers: &BrowserPool, state: &str) -> i64 {
     browsers.metrics().sessions.with_label_values(&[state]).get()
 }
 
@@ -49,7 +49,7 @@ async fn leaves_nothing_to_the_next(engine: Engine) {
     let values = values(&counted.base);
     let (mut first, mut many) = (None, None);
     for round in 0..ROUNDS {
-        let mut page = browsers.open(Spec::default(), soon()).await.unwrap();
+        let mut page = browsers.open(ContextOptions::default(), soon()).await.unwrap();
         page.act(&goto("/"), &[], &values, Duration::from_secs(20)).await.unwrap();
         let found = traces(&mut page).await;
         let first = first.get_or_insert_with(|| found.clone());
@@ -97,7 +97,7 @@ async fn a_run_does_not_see_the_user_that_is_made_for_the_next_one() {
     };
     let mut begin = None;
     for round in 0..4 {
-        let mut page = browsers.open(Spec::default(), soon()).await.unwrap();
+        let mut page = browsers.open(ContextOptions::default(), soon()).await.unwrap();
         page.session_mut().is_removed().await.unwrap();
         let users = count(&mut page).await;
         assert_eq!(users, *begin.get_or_insert(users), "no user stays");
@@ -120,7 +120,7 @@ async fn a_run_does_not_see_the_user_that_is_made_for_the_next_one() {
     }
     assert_eq!(started(&browsers), 1);
     // A run that ends before its context is ready leaves nothing behind either.
-    let mut page = browsers.open(Spec::default(), soon()).await.unwrap();
+    let mut page = browsers.open(ContextOptions::default(), soon()).await.unwrap();
     page.session_mut().hurried = true;
     page.step(1, "", false);
     drop(page);
@@ -134,7 +134,7 @@ async fn a_session_is_replaced_in_time() {
     let browsers = configured(&folder, Config { max_sessions: 1, max_runs: 2, ..Config::default() });
     let mut warm = Vec::new();
     for _ in 0..4 {
-        let page = browsers.open(Spec::default(), soon()).await.unwrap();
+        let page = browsers.open(ContextOptions::default(), soon()).await.unwrap();
         warm.push(page.browser().warm);
         page.close().await;
     }
@@ -145,7 +145,7 @@ async fn a_session_is_replaced_in_time() {
     let folder = Temporary::new();
     let browsers =
         configured(&folder, Config { max_sessions: 1, max_age: Duration::from_millis(1), ..Config::default() });
-    browsers.open(Spec::default(), soon()).await.unwrap().close().await;
+    browsers.open(ContextOptions::default(), soon()).await.unwrap().close().await;
     assert_eq!(started(&browsers), 2);
     let end = soon();
     // An idle session that is too old ends by itself.
@@ -161,7 +161,7 @@ async fn a_session_is_replaced_in_time() {
 async fn an_idle_session_that_dies_or_stops_is_not_used() {
     let folder = Temporary::new();
     let browsers = browsers(&folder, 1);
-    browsers.open(Spec::default(), soon()).await.unwrap().close().await;
+    browsers.open(ContextOptions::default(), soon()).await.unwrap().close().await;
     let lease = browsers.lease().unwrap();
     let group = processes::groups_with_lease(&lease)[0].0;
     // If it is killed, its owner notices at once.
@@ -173,12 +173,12 @@ async fn an_idle_session_that_dies_or_stops_is_not_used() {
     }
     assert_eq!(browsers.metrics().reaped.with_label_values(&["crashed"]).get(), 1);
 
-    let page = browsers.open(Spec::default(), soon()).await.unwrap();
+    let page = browsers.open(ContextOptions::default(), soon()).await.unwrap();
     assert!(!page.browser().warm);
     page.close().await;
     let group = processes::groups_with_lease(&lease)[0].0;
     nix::sys::signal::killpg(nix::unistd::Pid::from_raw(group), nix::sys::signal::Signal::SIGSTOP).unwrap();
-    let page = browsers.open(Spec::default(), soon()).await.unwrap();
+    let page = browsers.open(ContextOptions::default(), soon()).await.unwrap();
     assert!(!page.browser().warm, "one that does not answer is ended");
     page.close().await;
     browsers.shutdown().await;
@@ -190,12 +190,13 @@ async fn an_idle_session_that_dies_or_stops_is_not_used() {
 async fn there_are_never_more_browsers_than_allowed() {
     let folder = Temporary::new();
     let browsers = browsers(&folder, 1);
-    browsers.open(Spec::default(), soon()).await.unwrap().close().await;
-    let firefox = Spec { engine: Some(Engine::Firefox), ..Spec::default() };
+    browsers.open(ContextOptions::default(), soon()).await.unwrap().close().await;
+    let firefox = ContextOptions { engine: Some(Engine::Firefox), ..ContextOptions::default() };
     let page = browsers.open(firefox, soon()).await.unwrap();
     assert_eq!(page.browser().engine, Engine::Firefox);
     assert_eq!((sessions(&browsers, "idle"), sessions(&browsers, "busy")), (0, 1), "Chromium made room");
-    let waits = browsers.open(Spec::default(), Instant::now() + Duration::from_millis(50)).await.err().unwrap();
+    let waits =
+        browsers.open(ContextOptions::default(), Instant::now() + Duration::from_millis(50)).await.err().unwrap();
     assert_eq!(
         (waits.reason, waits.message.as_str()),
         (Reason::Resources, "no free browser session: all 1 are in use")
@@ -206,7 +207,8 @@ async fn there_are_never_more_browsers_than_allowed() {
     // More memory than any machine has.
     let folder = Temporary::new();
     let browsers = configured(&folder, Config { min_free_memory: 1 << 60, ..Config::default() });
-    let waits = browsers.open(Spec::default(), Instant::now() + Duration::from_millis(50)).await.err().unwrap();
+    let waits =
+        browsers.open(ContextOptions::default(), Instant::now() + Duration::from_millis(50)).await.err().unwrap();
     assert_eq!(waits.reason, Reason::Resources);
     assert!(waits.message.starts_with("not enough memory for a browser: "), "{}", waits.message);
     assert_eq!(browsers.metrics().waiting.with_label_values(&["memory"]).get(), 0);
@@ -219,7 +221,7 @@ async fn a_page_that_takes_too_much_memory_ends_its_session() {
     let browsers = configured(&folder, Config { max_sessions: 1, max_memory: 700 << 20, ..Config::default() });
     let eats = "<title>x</title><script>const all = []; setInterval(() => { all.push(new Uint8Array(30e6).fill(1)) }, 20)</script>";
     let values = values(&site(&[("/", eats)]).await);
-    let mut page = browsers.open(Spec::default(), soon()).await.unwrap();
+    let mut page = browsers.open(ContextOptions::default(), soon()).await.unwrap();
     page.act(&goto("/"), &[], &values, Duration::from_secs(20)).await.unwrap();
     let never = expect(PageFact::Visible(role("button", "never")));
     let failure = page.act(&never, &[], &values, Duration::from_secs(60)).await.unwrap_err();

@@ -27,7 +27,7 @@ async fn a_page_sees_what_the_scenario_says_of_its_browser() {
         let values = values(&server.base);
         let origin = server.base.trim_end_matches('/').to_owned();
         let run = RunId::new();
-        let spec = Spec {
+        let spec = ContextOptions {
             viewport: Some(Viewport { width: 600, height: 700 }),
             device: Device::named("pixel 8"),
             locale: Some("pl-PL".into()),
@@ -38,7 +38,7 @@ async fn a_page_sees_what_the_scenario_says_of_its_browser() {
             basic_auth: Some(("anna".into(), "secret-word".into())),
             traceparent: vec![origin],
             run,
-            ..Spec::default()
+            ..ContextOptions::default()
         };
         let mut page = browsers.open(spec, soon()).await.unwrap();
         page.step(0, "00000000000000ab", false);
@@ -63,7 +63,7 @@ async fn a_page_sees_what_the_scenario_says_of_its_browser() {
         page.act(&goto("/guarded"), &[], &values, Duration::from_secs(20)).await.unwrap();
         page.close().await;
         // Nothing of it remains for the next run.
-        let mut page = browsers.open(Spec::default(), soon()).await.unwrap();
+        let mut page = browsers.open(ContextOptions::default(), soon()).await.unwrap();
         let failure = page.act(&goto("/guarded"), &[], &values, Duration::from_secs(20)).await.unwrap_err();
         assert_eq!(failure.reason, Reason::Status, "{failure:?}");
         assert!(!server.headers("/guarded").contains_key("x-probe"));

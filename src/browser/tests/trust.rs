@@ -63,7 +63,7 @@ impl Lookup for Only {
 }
 
 /// Returns the browser settings of a scenario that trusts this file.
-async fn trusting(pem: &str) -> Result<Spec, Failure> {
+async fn trusting(pem: &str) -> Result<ContextOptions, Failure> {
     let lookup: Arc<dyn Lookup> = Arc::new(Only(pem.to_owned()));
     let text = "scenario: A\nbrowser:\n  trust: {ca: ca.pem}\nsteps:\n  - goto: https://localhost/\n";
     let loaded = crate::scenario::load("a.yaml", text, &*lookup);
@@ -71,11 +71,11 @@ async fn trusting(pem: &str) -> Result<Spec, Failure> {
     let (scenario, run) = (&loaded.scenarios[0], RunId::new());
     let values = Values::new(scenario, &lookup, crate::secret::Masker::default(), run, Utc::now(), "here");
     values.read_files(scenario.browser.trust.files(), Duration::from_secs(60)).await;
-    Spec::of(scenario, &values, run)
+    ContextOptions::of(scenario, &values, run)
 }
 
 /// Returns whether a run with these settings can open the page, and whether its browser was warm.
-async fn sees(browsers: &Browsers, spec: Spec, url: &str) -> (bool, bool) {
+async fn sees(browsers: &BrowserPool, spec: ContextOptions, url: &str) -> (bool, bool) {
     let mut page = browsers.open(spec, soon()).await.unwrap();
     let warm = page.browser().warm;
     let (values, patience) = (values(url), Duration::from_secs_f64(PATIENCE));
@@ -116,7 +116,7 @@ async fn only_runs_that_name_a_root_trust_it(engine: Engine) {
     {
         let spec = match roots {
             Some(pem) => trusting(pem).await.unwrap(),
-            None => Spec::default(),
+            None => ContextOptions::default(),
         };
         assert_eq!(sees(&browsers, spec, &url).await, (seen, warm), "{engine}, round {round}");
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use futures_util::StreamExt as _;
 use wachta::app::lookup::Environment;
-use wachta::browser::{Browsers, Config, Metrics};
+use wachta::browser::{BrowserPool, Config, Metrics};
 use wachta::outcome::{Outcome, RunId, Verdict};
 use wachta::run::{RunRequest, RunServices, Tokens, run};
 use wachta::scenario::{Engine, Headless, Scenario, load};
@@ -23,7 +23,7 @@ pub const AT_ONCE: usize = 2;
 pub struct Place {
     pub name: String,
     tools: RunServices,
-    browsers: Browsers,
+    browsers: BrowserPool,
     folder: Folder,
 }
 
@@ -55,7 +55,7 @@ impl Place {
         let folder = Folder::new(&RunId::new().0.simple().to_string());
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
         let agent = PathBuf::from(env!("CARGO_BIN_EXE_wachta"));
-        let browsers = Browsers::new(config, folder.path().join("browsers"), agent, metrics);
+        let browsers = BrowserPool::new(config, folder.path().join("browsers"), agent, metrics);
         let tools = RunServices {
             dialer: wachta::wire::Dialer::default(),
             limits: wachta::wire::limits::Limits::default(),

@@ -10,7 +10,7 @@ use crate::values::expect::cut;
 
 /// Error of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(super) enum CommandError {
     /// The page changed during the command, which should be retried.
     Again(String),
     /// The object of the command does not exist yet. Contains the failure in case it never does.
@@ -31,7 +31,7 @@ pub(super) enum Trouble {
     Other(String),
 }
 
-impl Trouble {
+impl CommandError {
     /// Converts the error into the failure of a step.
     pub(super) fn failure(self) -> Failure {
         match self {
@@ -53,7 +53,7 @@ impl Trouble {
     }
 }
 
-impl From<CmdError> for Trouble {
+impl From<CmdError> for CommandError {
     fn from(error: CmdError) -> Self {
         match error {
             CmdError::Standard(error) => standard(&error.error, &error.message),
@@ -77,21 +77,23 @@ impl From<CmdError> for Trouble {
 }
 
 /// Classifies the error of a rejected `BiDi` command. A closed or unresponsive connection is handled by the page.
-pub(super) fn refused(code: &str, message: &str) -> Trouble {
+pub(super) fn refused(code: &str, message: &str) -> CommandError {
     let text = short(message);
     if let Some(found) = engine::network_error(message) {
-        return Trouble::Net(found);
+        return CommandError::Net(found);
     }
     if message.contains("tab crashed") || message.contains("Target crashed") {
-        return Trouble::Crash(text);
+        return CommandError::Crash(text);
     }
     match code {
-        "no such frame" | "no such node" | "stale element reference" | "no such alert" => Trouble::Again(text),
+        "no such frame" | "no such node" | "stale element reference" | "no such alert" => CommandError::Again(text),
         // The document was replaced during the command, or the frame moved to another process.
-        _ if REPLACED.iter().any(|words| message.contains(words)) => Trouble::Again(text),
-        "invalid session id" => Trouble::Gone(Reason::Browser, format!("lost the connection to the browser: {text}")),
-        "timeout" => Trouble::Timeout(text),
-        _ => Trouble::Other(text),
+        _ if REPLACED.iter().any(|words| message.contains(words)) => CommandError::Again(text),
+        "invalid session id" => {
+            CommandError::Gone(Reason::Browser, format!("lost the connection to the browser: {text}"))
+        }
+        "timeout" => CommandError::Timeout(text),
+        _ => CommandError::Other(text),
     }
 }
 
@@ -100,8 +102,8 @@ const SHORT: f64 = 80.0;
 
 /// Returns the error for a page that does not respond. `pressure` is the percentage of the last ten seconds during
 /// which processes of this machine waited for a processor.
-pub(super) fn no_answer(pressure: Option<f64>) -> Trouble {
-    Trouble::Timeout(match pressure {
+pub(super) fn no_answer(pressure: Option<f64>) -> CommandError {
+    CommandError::Timeout(match pressure {
         Some(pressure) if pressure >= SHORT => format!(
             "the page does not respond, and this machine is short of CPU: processes wait for CPU {pressure:.0} % of \
              the time"
@@ -121,11 +123,11 @@ const REPLACED: [&str; 7] = [
     "Session with given id not found",
 ];
 
-fn standard(status: &ErrorStatus, message: &str) -> Trouble {
+fn standard(status: &ErrorStatus, message: &str) -> CommandError {
     let text = short(message);
     let has = |parts: &[&str]| parts.iter().any(|part| message.contains(part));
     if has(&["tab crashed", "page crash"]) {
-        return Trouble::Crash(text);
+        return CommandError::Crash(text);
     }
     // The renderer was replaced by a navigation during the command. ChromeDriver reports this in several ways, one of
     // them with the status "timeout".
@@ -140,13 +142,13 @@ fn standard(status: &ErrorStatus, message: &str) -> Trouble {
         // The page has opened a `beforeunload` dialog in the meantime.
         "Unexpected dialog type",
     ]) {
-        return Trouble::Again(text);
+        return CommandError::Again(text);
     }
     if let Some(code) = engine::network_error(message) {
-        return Trouble::Net(code);
+        return CommandError::Net(code);
     }
     if *status == ErrorStatus::InsecureCertificate {
-        return Trouble::Net("ERR_CERT_INVALID".into());
+        return CommandError::Net("ERR_CERT_INVALID".into());
     }
     match status {
         ErrorStatus::StaleElementReference
@@ -158,22 +160,22 @@ fn standard(status: &ErrorStatus, message: &str) -> Trouble {
         | ErrorStatus::InvalidElementState
         | ErrorStatus::MoveTargetOutOfBounds
         // A dialog blocked the command; the driver has dismissed it.
-        | ErrorStatus::UnexpectedAlertOpen => Trouble::Again(text),
-        ErrorStatus::Timeout | ErrorStatus::ScriptTimeout => Trouble::Timeout(text),
+        | ErrorStatus::UnexpectedAlertOpen => CommandError::Again(text),
+        ErrorStatus::Timeout | ErrorStatus::ScriptTimeout => CommandError::Timeout(text),
         // The driver's own scripts run in the page's world, which may have overwritten functions that they use.
-        ErrorStatus::JavascriptError => Trouble::Inspection(format!("the driver's own script failed in the page: {text}")),
+        ErrorStatus::JavascriptError => CommandError::Inspection(format!("the driver's own script failed in the page: {text}")),
         _ if has(&["Runtime.callFunctionOn", "deepSerializedValue"]) => {
-            Trouble::Inspection(format!("the driver's own script failed in the page: {text}"))
+            CommandError::Inspection(format!("the driver's own script failed in the page: {text}"))
         }
         ErrorStatus::InvalidSessionId | ErrorStatus::NoSuchWindow | ErrorStatus::SessionNotCreated => {
-            Trouble::Gone(Reason::Browser, format!("lost the connection to the browser: {text}"))
+            CommandError::Gone(Reason::Browser, format!("lost the connection to the browser: {text}"))
         }
         _ if has(&["disconnected", "not reachable", "not connected to DevTools", "session deleted",
             "web view not found", "unable to send message to renderer", "closed the connection",
             "decode response from marionette", "without establishing a connection"]) => {
-            Trouble::Gone(Reason::Browser, format!("lost the connection to the browser: {text}"))
+            CommandError::Gone(Reason::Browser, format!("lost the connection to the browser: {text}"))
         }
-        _ => Trouble::Other(text),
+        _ => CommandError::Other(text),
     }
 }
 

@@ -99,7 +99,7 @@ impl Additions {
 }
 
 /// Event tracker of one run.
-pub(super) struct Watch {
+pub(super) struct EventTracker {
     /// The open dialog.
     pub(super) prompt: watch::Sender<Option<Prompt>>,
     /// Windows of the run in the order of opening.
@@ -126,7 +126,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Watch {
+impl EventTracker {
     /// Creates the tracker. `folder` is the session's folder on this machine.
     pub(super) fn new(engine: crate::scenario::Engine, top: &str, folder: Option<PathBuf>) -> Self {
         Self {

@@ -26,9 +26,9 @@ use super::lease::{End, Folder, Lease, Local, Owner, reap};
 use super::metrics::{Cause, Metrics};
 use super::page::Page;
 use super::ports::{self, PortBlock};
-use super::session::{BRISK, Context, Session, VIEWPORT};
-use super::trust::{self, Setup};
-use super::{Config, Spec, engine, processes, verdict, world};
+use super::session::{BRISK, Session, UserContext, VIEWPORT};
+use super::trust::{self, LaunchOptions};
+use super::{Config, ContextOptions, engine, errors, processes, world};
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::wire::tls::{Settings, Trusted};
@@ -52,7 +52,7 @@ const WORTH_SAYING: Duration = Duration::from_secs(2);
 
 /// The browser pool. Clones share everything.
 #[derive(Clone)]
-pub struct Browsers(Arc<Inner>);
+pub struct BrowserPool(Arc<Inner>);
 
 struct Inner {
     config: Config,
@@ -114,14 +114,14 @@ fn of_endpoint(config: &Config) -> rustls::ClientConfig {
     tls
 }
 
-impl Browsers {
+impl BrowserPool {
     /// Creates the pool. `folder` is for this agent's state and is created on demand; every session stores its
     /// temporary files there. `agent` is the wachta executable, which is also the guard process.
     pub fn new(config: Config, folder: PathBuf, agent: PathBuf, metrics: Metrics) -> Self {
         Self::closing(config, folder, agent, metrics, Reach::default(), None)
     }
 
-    /// Creates the pool in the same way as [`Browsers::new`]. Ports of drivers are closed in `reach` for requests and
+    /// Creates the pool in the same way as [`BrowserPool::new`]. Ports of drivers are closed in `reach` for requests and
     /// probes. Pages can reach neither them nor the agent's web server at `web_port`, unless `reach` allows it when
     /// their browser is started.
     pub fn closing(
@@ -189,7 +189,7 @@ impl Browsers {
     }
 
     /// Opens a page for one run. Waits for a free slot, for memory and for the browser until `deadline`.
-    pub async fn open(&self, spec: Spec, deadline: Instant) -> Result<Page, Failure> {
+    pub async fn open(&self, spec: ContextOptions, deadline: Instant) -> Result<Page, Failure> {
         let inner = &self.0;
         let until = tokio::time::Instant::from_std(deadline) + spec.lasts.unwrap_or(LONGEST);
         let engine = inner.config.engine.or(spec.engine).unwrap_or_default();
@@ -197,7 +197,7 @@ impl Browsers {
             return Err(trust::elsewhere().at(roots.span));
         }
         let headless = spec.headless.unwrap_or(inner.config.headless);
-        let setup = Setup {
+        let setup = LaunchOptions {
             engine,
             program: engine::program(engine, headless, &inner.config),
             roots: spec.roots.as_ref().map(|roots| roots.value.clone()),
@@ -274,7 +274,7 @@ impl Browsers {
     }
 
     /// Takes an idle and healthy session of this engine with exactly these roots.
-    async fn take_idle(&self, setup: &Setup, spec: &Spec) -> Option<Session> {
+    async fn take_idle(&self, setup: &LaunchOptions, spec: &ContextOptions) -> Option<Session> {
         if spec.fresh {
             return None;
         }
@@ -338,7 +338,7 @@ impl Browsers {
     /// Starts a session for a run.
     async fn start_one(
         &self,
-        setup: &Setup,
+        setup: &LaunchOptions,
         permit: OwnedSemaphorePermit,
         until: tokio::time::Instant,
         deadline: Instant,
@@ -368,7 +368,7 @@ impl Browsers {
 
     async fn try_start(
         &self,
-        setup: &Setup,
+        setup: &LaunchOptions,
         permit: OwnedSemaphorePermit,
         until: tokio::time::Instant,
         deadline: Instant,
@@ -396,7 +396,7 @@ impl Browsers {
     async fn start_local(
         &self,
         mut owner: Owner,
-        setup: &Setup,
+        setup: &LaunchOptions,
         permit: OwnedSemaphorePermit,
         until: tokio::time::Instant,
         folder: &Arc<Folder>,
@@ -478,7 +478,7 @@ impl Browsers {
     async fn connect(
         &self,
         lease: Lease,
-        setup: &Setup,
+        setup: &LaunchOptions,
         endpoint: &Url,
         output: &Output,
         local: Option<(i32, PathBuf)>,
@@ -505,7 +505,7 @@ impl Browsers {
         let client = match connected {
             Some(Ok(client)) => client,
             Some(Err(error)) => {
-                let failure = verdict::not_created(&error, browser, &output.tail());
+                let failure = errors::not_created(&error, browser, &output.tail());
                 lease.end(End::Because(Cause::Crashed)).await;
                 return Err(failure.waited(since.elapsed()));
             }
@@ -571,7 +571,7 @@ impl Browsers {
     }
 
     /// Returns the user context for a run: the prepared one if it fits, otherwise a new one.
-    async fn context(&self, session: &mut Session, spec: &Spec) -> Result<Context, BidiError> {
+    async fn context(&self, session: &mut Session, spec: &ContextOptions) -> Result<UserContext, BidiError> {
         if let Some(context) = session.next.take() {
             if !spec.insecure {
                 return Ok(context);
@@ -588,7 +588,7 @@ impl Browsers {
 
     /// Prepares a context for the next run while this one continues, if runs follow each other closely, so that the
     /// next run does not wait for a window. Otherwise it would only slow down this run.
-    pub(super) fn look_ahead(&self, session: &mut Session) {
+    pub(super) fn prepare_next_context(&self, session: &mut Session) {
         if std::mem::take(&mut session.hurried) {
             session.make_ahead(&self.0.tasks);
         }
@@ -596,13 +596,13 @@ impl Browsers {
 
     /// Returns a session to the pool in the background, so that the outcome does not wait for it. `fine` means that
     /// nothing unexpected happened.
-    pub(super) fn release(&self, session: Session, context: Context, fine: bool) -> tokio::task::JoinHandle<()> {
+    pub(super) fn release(&self, session: Session, context: UserContext, fine: bool) -> tokio::task::JoinHandle<()> {
         let browsers = self.clone();
         session.lease.returning();
         self.0.tasks.spawn(async move { browsers.give_back(session, context, fine).await })
     }
 
-    async fn give_back(&self, mut session: Session, context: Context, fine: bool) {
+    async fn give_back(&self, mut session: Session, context: UserContext, fine: bool) {
         let config = &self.0.config;
         session.lease.returning();
         if !fine {
@@ -634,7 +634,7 @@ impl Browsers {
     }
 
     /// Starts a session before a run needs it.
-    async fn warm_up(&self, setup: &Setup, permit: OwnedSemaphorePermit) {
+    async fn warm_up(&self, setup: &LaunchOptions, permit: OwnedSemaphorePermit) {
         let deadline = Instant::now() + STARTING;
         let until = tokio::time::Instant::from_std(deadline) + BRISK;
         match Box::pin(self.start_one(setup, permit, until, deadline)).await {
@@ -650,7 +650,7 @@ impl Browsers {
         }
     }
 
-    async fn make_ready(&self, session: &mut Session, after: Option<&Context>) -> Result<(), BidiError> {
+    async fn make_ready(&self, session: &mut Session, after: Option<&UserContext>) -> Result<(), BidiError> {
         session.is_removed().await?;
         let next = match (after, session.ahead.take()) {
             (Some(context), Some(ahead)) => session.change_to(ahead, context, &self.0.tasks).await?,

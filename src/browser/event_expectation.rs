@@ -7,8 +7,8 @@ use crate::scenario::{PageFact, SentRequest};
 use crate::values::Values;
 use crate::values::expect::{Filled, Seen, cut};
 
+use super::event_tracker::EventTracker;
 use super::observe::{Download, DownloadStatus, Observed};
-use super::watch::Watch;
 
 /// Maximum number of findings that are listed; the first ones.
 const NAMED: usize = 5;
@@ -17,7 +17,7 @@ const NAMED: usize = 5;
 const LARGEST: u64 = 64 << 20;
 
 /// An expectation with resolved names.
-pub(super) enum Heard {
+pub(super) enum EventExpectation {
     /// No errors on the console.
     Console,
     /// No failed requests except the ones that match this list.
@@ -28,7 +28,7 @@ pub(super) enum Heard {
     Download { name: Option<Filled>, size: Option<Filled>, contains: Option<String> },
 }
 
-impl Heard {
+impl EventExpectation {
     /// Creates the expectation. Returns `None` if the fact concerns the page itself.
     pub(super) fn new(fact: &PageFact, values: &Values) -> Result<Option<Self>, Failure> {
         let filled = |matcher: &Option<_>| matcher.as_ref().map(|one| Filled::new(one, values)).transpose();
@@ -48,7 +48,7 @@ impl Heard {
     }
 
     /// Checks whether the expectation holds now.
-    pub(super) fn check(&self, watch: &Watch) -> Result<(), Failure> {
+    pub(super) fn check(&self, watch: &EventTracker) -> Result<(), Failure> {
         match self {
             Self::Console => none_of(Reason::Console, "errors on the console", &watch.observed().console_errors()),
             Self::Requests(except) => {
@@ -129,7 +129,7 @@ fn none_of<T: std::fmt::Display>(reason: Reason, what: &str, found: &[T]) -> Res
 }
 
 fn download(
-    watch: &Watch,
+    watch: &EventTracker,
     name: Option<&Filled>,
     size: Option<&Filled>,
     contains: Option<&str>,
@@ -164,7 +164,7 @@ struct Arrived {
 }
 
 fn fits(
-    watch: &Watch,
+    watch: &EventTracker,
     one: &Download,
     status: Option<u16>,
     name: Option<&Filled>,
