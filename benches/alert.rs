@@ -12,7 +12,7 @@ use wachta::alert::Pipeline;
 use wachta::names::Reason;
 use wachta::notify::{Alerting, Receiver};
 use wachta::outcome::{Failure, HttpResult, Outcome, RunId, StepResult, StepStatus, Verdict};
-use wachta::scenario::{Kind, Lookup, LookupError, load};
+use wachta::scenario::{Lookup, LookupError, ScenarioKind, load};
 use wachta::secret::Masked;
 
 const SCENARIOS: usize = 5000;
@@ -92,7 +92,7 @@ fn outcome(n: usize, round: usize, bad: bool, own_host: bool) -> Outcome {
         streak: None,
         scenario: format!("s{n}").as_str().into(),
         name: format!("s{n}"),
-        kind: Kind::Http,
+        kind: ScenarioKind::Http,
         location: "here".into(),
         due_at: at(round),
         started_at: at(round),

@@ -10,7 +10,7 @@ use chrono::Utc;
 use tokio::net::TcpListener;
 use wachta::outcome::{Outcome, RunId, Verdict};
 use wachta::run::{ConnectivityMonitor, RunRequest, RunServices, Tokens, run};
-use wachta::scenario::{Kind, Lookup, LookupError, load};
+use wachta::scenario::{Lookup, LookupError, ScenarioKind, load};
 use wachta::store::evidence::EvidenceFolder;
 use wachta::store::{Batch, Runs as _, Sqlite};
 use wachta::wire::tls;
@@ -117,7 +117,7 @@ fn outcomes() -> Vec<Arc<Outcome>> {
             streak: None,
             scenario: "shop".into(),
             name: "Shop".into(),
-            kind: Kind::Http,
+            kind: ScenarioKind::Http,
             location: "here".into(),
             due_at: now,
             started_at: now,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::names::Reason;
-use crate::scenario::{Kind, ScenarioId};
+use crate::scenario::{ScenarioId, ScenarioKind};
 use crate::secret::Masked;
 
 /// Verdict of a run. It is defined in the scenario language because `alert.verdicts` uses its names.
@@ -56,7 +56,7 @@ pub struct Outcome {
     /// Display name of the scenario.
     pub name: String,
     /// Kind of the scenario as a whole.
-    pub kind: Kind,
+    pub kind: ScenarioKind,
     /// Location of the agent.
     pub location: String,
     /// Due time of the run; for a run on request, the time of the request.
@@ -147,7 +147,7 @@ impl Outcome {
     /// their names are unbounded and must not become time series; of a repeated group only the last attempt is
     /// returned.
     pub fn steps_of_file(&self) -> impl Iterator<Item = &StepResult> {
-        self.steps.iter().filter(|step| !step.retried && (self.kind != Kind::Exec || step.depth == 0))
+        self.steps.iter().filter(|step| !step.retried && (self.kind != ScenarioKind::Exec || step.depth == 0))
     }
 
     /// Returns whether the target was up (`passed`, `degraded`) or down (`failed`); `None` if the run did not test it.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::incident::Incident;
 use crate::names::Reason;
 use crate::outcome::{Outcome, StepResult, Verdict};
-use crate::scenario::{Kind, Scenario};
+use crate::scenario::{Scenario, ScenarioKind};
 
 /// Maximum length of a key, in characters.
 const LONGEST: usize = 300;
@@ -104,7 +104,7 @@ impl FailureFingerprint {
 fn is_host_failure(outcome: &Outcome, status: Option<u16>) -> bool {
     match outcome.reason {
         Some(Reason::Dns | Reason::Connect | Reason::Tls | Reason::Certificate) => true,
-        Some(Reason::Timeout) => status.is_none() && outcome.kind != Kind::Browser,
+        Some(Reason::Timeout) => status.is_none() && outcome.kind != ScenarioKind::Browser,
         Some(Reason::Status) => matches!(status, Some(502..=504)),
         _ => false,
     }
@@ -124,7 +124,7 @@ pub fn host_of_scenario(scenario: &Scenario) -> Option<String> {
     if let Some(base) = &scenario.base_url {
         return Some(host(base.raw()).unwrap_or_else(|| base.raw().to_owned()));
     }
-    let check = !matches!(scenario.kind, Kind::Browser | Kind::Api);
+    let check = !matches!(scenario.kind, ScenarioKind::Browser | ScenarioKind::Api);
     let name = || scenario.steps.first().map(|step| step.name.clone());
     let host_of = |name: String| name.split_whitespace().find_map(host).unwrap_or(name);
     check.then(name).flatten().map(host_of)
@@ -229,5 +229,5 @@ fn cut(text: &str) -> String {
 }
 
 #[cfg(test)]
-#[path = "cause_tests.rs"]
+#[path = "fingerprint_tests.rs"]
 mod tests;

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 
 use crate::names::Reason;
 use crate::outcome::{Outcome, RunId, Verdict};
-use crate::scenario::{Kind, Lookup, LookupError, Scenario, load};
+use crate::scenario::{Lookup, LookupError, Scenario, ScenarioKind, load};
 
 /// Empty environment.
 pub struct Nothing;
@@ -52,7 +52,7 @@ pub fn outcome(scenario: &str, letter: char, second: i64) -> Outcome {
         streak: None,
         scenario: scenario.into(),
         name: scenario.into(),
-        kind: Kind::Tcp,
+        kind: ScenarioKind::Tcp,
         location: "here".into(),
         due_at: at(second),
         started_at: at(second),

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::alert::agent::{AgentAlertState, Ticked};
-use crate::scenario::{Kind, load};
 use crate::scenario::{Lookup, LookupError};
+use crate::scenario::{ScenarioKind, load};
 
 struct Nothing;
 
@@ -54,7 +54,7 @@ fn outcome(scenario: &str, letter: char, number: u128, second: i64) -> Outcome {
         streak: None,
         scenario: scenario.into(),
         name: scenario.into(),
-        kind: Kind::Tcp,
+        kind: ScenarioKind::Tcp,
         location: "here".into(),
         due_at: at(second),
         started_at: at(second),

@@ -4,12 +4,14 @@ mod metrics;
 mod network;
 mod pipeline;
 mod receivers;
+mod shape;
+mod value;
 
 use std::path::Path;
 
 use crate::blackbox::Pattern;
 use crate::bounded;
-use crate::diagnostic::{Diagnostic, Source, Span, Spanned, nearest};
+use crate::diagnostic::{Diagnostic, Source, Span, Spanned};
 use crate::notify::Route;
 use crate::scenario::keys::{Key, Shape};
 use crate::scenario::reader::{Reader, cut};
@@ -17,6 +19,8 @@ use crate::scenario::tree::{self, Node, NodeKind, Resolved};
 use crate::store::evidence::Limits;
 use crate::wire::NetworkPattern;
 use crate::{blackbox, browser, notify, run, sink, web, wire};
+use shape::{TEXTS, key};
+use value::{http_url, known_receiver, receiver_names, texts};
 
 /// Agent configuration, parsed and validated.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,11 +89,6 @@ pub fn schema() -> serde_json::Value {
 
 /// Maximum size of a file with root certificates, in bytes.
 const LARGEST_PEM: u64 = 4 << 20;
-const fn key(name: &'static str, shape: Shape, doc: &'static str) -> Key {
-    Key { name, shape: Some(shape), doc }
-}
-
-const TEXTS: Shape = Shape::List(&Shape::Text);
 
 const TOP: &[Key] = &[
     key("location", Shape::Text, "name of the location this agent runs from"),
@@ -252,12 +251,6 @@ fn location_name(r: &mut Reader, node: &Node) -> Option<String> {
     }
     r.fail(node.span, "`location` must be 1 to 64 of the characters A-Z, a-z, 0-9, `.`, `_` and `-`");
     None
-}
-
-fn texts(r: &mut Reader, node: &Node, what: &str) -> Option<Vec<String>> {
-    let items = r.list(node, what)?;
-    let read: Vec<_> = items.iter().map(|item| r.text(item, what).map(|text| text.value)).collect();
-    read.into_iter().collect()
 }
 
 fn allow(r: &mut Reader, node: &Node) -> Allow {
@@ -445,17 +438,6 @@ fn json(node: &Node) -> serde_json::Value {
     }
 }
 
-fn http_url(r: &mut Reader, node: &Node, what: &str) -> Option<url::Url> {
-    let text = r.text(node, what)?;
-    match url::Url::parse(&text) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Some(url),
-        _ => {
-            r.fail_with(node.span, format!("{what} is not a URL"), "write it like https://wachta.example.com");
-            None
-        }
-    }
-}
-
 fn alerting_config(r: &mut Reader, node: &Node, linked: bool) -> notify::Alerting {
     let mut alerting = notify::Alerting::default();
     let Some(fields) = r.fields(node, "`alerting`", &[ALERTING]) else { return alerting };
@@ -503,20 +485,6 @@ fn quorum(r: &mut Reader, node: &Node) -> Option<u32> {
     Some(quorum)
 }
 
-/// Returns whether a receiver exists, and reports an error if it does not.
-fn known_receiver(r: &mut Reader, name: &Spanned<String>, receivers: &[&str]) -> bool {
-    if receivers.contains(&name.value.as_str()) {
-        return true;
-    }
-    let found = Diagnostic::error(&r.source, name.span, format!("unknown receiver `{}`", name.value));
-    let found = match nearest(name, receivers.iter().copied()) {
-        Some(near) => found.label(format!("did you mean `{near}`?")),
-        None => found,
-    };
-    r.report(found.note(format!("known receivers: {}", receivers.join(", "))));
-    false
-}
-
 fn route(r: &mut Reader, node: &Node, receivers: &[&str]) -> Option<Route> {
     let fields = r.fields(node, "a route", &[ROUTE])?;
     let matches = pipeline::matches(r, &fields);
@@ -530,18 +498,6 @@ fn route(r: &mut Reader, node: &Node, receivers: &[&str]) -> Option<Route> {
     let during = fields.get("during").and_then(|node| pipeline::during(r, node));
     let escalate = fields.get("escalate").and_then(|node| pipeline::escalate(r, node, receivers));
     Some(Route { matches, to: names, group_by, group_wait, causes, during, escalate })
-}
-
-/// Parses names of existing receivers.
-fn receiver_names(r: &mut Reader, node: &Node, receivers: &[&str]) -> Option<Vec<String>> {
-    let mut names = Vec::new();
-    for item in r.list(node, "`to`")? {
-        let Some(name) = r.text(item, "`to`") else { continue };
-        if known_receiver(r, &name, receivers) {
-            names.push(name.value);
-        }
-    }
-    Some(names)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use super::pointer::{is_own, left_click};
 use crate::diagnostic::Spanned;
 use crate::names::Reason;
 use crate::outcome::Failure;
-use crate::scenario::{Matcher, SelectOption, Target, Template, Travel};
+use crate::scenario::{Locator, Matcher, SelectOption, Template, Travel};
 use crate::values::Values;
 use crate::values::expect::{Filled, Seen};
 
@@ -262,7 +262,7 @@ impl Page {
     /// Chooses options of a list.
     pub(super) async fn select(
         &mut self,
-        target: &Target,
+        target: &Locator,
         options: &[SelectOption],
         values: &Values,
         deadline: Instant,
@@ -306,7 +306,7 @@ impl Page {
     pub(super) async fn press(
         &mut self,
         keys: &Spanned<Vec<String>>,
-        into: Option<&Target>,
+        into: Option<&Locator>,
         values: &Values,
         deadline: Instant,
     ) -> Result<(), Failure> {

@@ -82,7 +82,7 @@ pub(super) fn refused(code: &str, message: &str) -> CommandError {
     if let Some(found) = engine::network_error(message) {
         return CommandError::Net(found);
     }
-    if message.contains("tab crashed") || message.contains("Target crashed") {
+    if message.contains("tab crashed") || message.contains("Locator crashed") {
         return CommandError::Crash(text);
     }
     match code {

@@ -23,7 +23,7 @@ use super::pointer::{is_own, left_click};
 use crate::diagnostic::Spanned;
 use crate::names::Reason;
 use crate::outcome::Failure;
-use crate::scenario::{Matcher, Target, Template};
+use crate::scenario::{Locator, Matcher, Template};
 use crate::secret::Secret;
 use crate::values::Values;
 use crate::values::expect::{Filled, Seen};
@@ -63,7 +63,7 @@ impl Page {
     /// Replaces the content of a field, or appends to it.
     pub(super) async fn fill(
         &mut self,
-        target: &Target,
+        target: &Locator,
         with: &Spanned<Template>,
         append: bool,
         becomes: Option<&Matcher>,
@@ -77,7 +77,7 @@ impl Page {
     }
 
     /// Empties a field.
-    pub(super) async fn clear(&mut self, target: &Target, values: &Values, deadline: Instant) -> Result<(), Failure> {
+    pub(super) async fn clear(&mut self, target: &Locator, values: &Values, deadline: Instant) -> Result<(), Failure> {
         self.type_into(target, "", false, values, deadline).await?;
         self.compare(target, "", false, None, values, deadline).await
     }
@@ -90,7 +90,7 @@ impl Page {
 
     async fn type_into(
         &mut self,
-        target: &Target,
+        target: &Locator,
         text: &str,
         append: bool,
         values: &Values,
@@ -153,7 +153,7 @@ impl Page {
     /// the text.
     async fn compare(
         &mut self,
-        target: &Target,
+        target: &Locator,
         text: &str,
         append: bool,
         becomes: Option<&Filled>,
@@ -198,7 +198,7 @@ impl Page {
     /// Makes a checkbox checked or unchecked: clicks it at most once and verifies the result.
     pub(super) async fn check(
         &mut self,
-        target: &Target,
+        target: &Locator,
         on: bool,
         values: &Values,
         deadline: Instant,

@@ -14,7 +14,7 @@ use super::locate::{LocatorQuery, SCRIPT};
 use super::page::{PROMPT, Page};
 use crate::names::Reason;
 use crate::outcome::Failure;
-use crate::scenario::Target;
+use crate::scenario::Locator;
 use crate::values::Values;
 
 /// Maximum time to search other frames for an element that was not found.
@@ -48,7 +48,7 @@ pub(super) struct Level {
 
 impl Page {
     /// Sets the frame in which the step acts. It is entered with the first query.
-    pub(super) async fn go_into(&mut self, frames: &[Target], values: &Values) -> Result<(), Failure> {
+    pub(super) async fn go_into(&mut self, frames: &[Locator], values: &Values) -> Result<(), Failure> {
         self.leave_frames().await.map_err(CommandError::failure)?;
         self.place.path = frames
             .iter()

@@ -13,7 +13,7 @@ use super::shown::Words;
 use crate::diagnostic::Span;
 use crate::names::Reason;
 use crate::outcome::Failure;
-use crate::scenario::{How, Matcher, Target};
+use crate::scenario::{Locator, LocatorStrategy, Matcher};
 use crate::secret::Masker;
 use crate::values::Values;
 use crate::values::expect::{Filled, Seen, cut};
@@ -59,7 +59,7 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    fn target(&mut self, target: &Target) -> Result<(Json, String), Failure> {
+    fn target(&mut self, target: &Locator) -> Result<(Json, String), Failure> {
         let (mut json, mut shown) = self.how(&target.how).map_err(|failure| failure.at(target.span))?;
         if let Some(outer) = &target.within {
             let (within, called) = self.target(outer)?;
@@ -73,13 +73,13 @@ impl Reading<'_> {
         Ok((json, shown))
     }
 
-    fn how(&mut self, how: &How) -> Result<(Json, String), Failure> {
+    fn how(&mut self, how: &LocatorStrategy) -> Result<(Json, String), Failure> {
         let by = |kind: &str, value: String| {
             let shown = format!("{kind} `{value}`");
             Ok((json!({"kind": kind, "value": value}), shown))
         };
         let (kind, matcher) = match how {
-            How::Role { role, name } => {
+            LocatorStrategy::Role { role, name } => {
                 let (mut json, shown) = match name {
                     Some(matcher) => self.named("role", role, matcher)?,
                     None => (json!({"kind": "role"}), role.clone()),
@@ -87,10 +87,10 @@ impl Reading<'_> {
                 json["role"] = Json::from(role.as_str());
                 return Ok((json, shown));
             }
-            How::Id(text) => return by("id", self.values.fill(text)?),
-            How::Css(text) => return by("css", self.values.fill(text)?),
-            How::Xpath(text) => return by("xpath", self.values.fill(text)?),
-            How::AnyOf(targets) | How::OneOf(targets) => {
+            LocatorStrategy::Id(text) => return by("id", self.values.fill(text)?),
+            LocatorStrategy::Css(text) => return by("css", self.values.fill(text)?),
+            LocatorStrategy::Xpath(text) => return by("xpath", self.values.fill(text)?),
+            LocatorStrategy::AnyOf(targets) | LocatorStrategy::OneOf(targets) => {
                 let mut queries = Vec::new();
                 let mut shown = Vec::new();
                 for target in targets {
@@ -98,19 +98,19 @@ impl Reading<'_> {
                     queries.push(query);
                     shown.push(called);
                 }
-                if matches!(how, How::OneOf(_)) {
+                if matches!(how, LocatorStrategy::OneOf(_)) {
                     return Ok((json!({"kind": "any", "any": queries}), format!("one of {}", shown.join(", "))));
                 }
                 let together = format!("any of {}", shown.join(", "));
                 self.alternatives.push(shown);
                 return Ok((json!({"kind": "any", "any": queries, "id": self.alternatives.len() - 1}), together));
             }
-            How::Label(matcher) => ("label", matcher),
-            How::Placeholder(matcher) => ("placeholder", matcher),
-            How::Text(matcher) => ("text", matcher),
-            How::Alt(matcher) => ("alt", matcher),
-            How::Title(matcher) => ("title", matcher),
-            How::TestId(matcher) => ("testid", matcher),
+            LocatorStrategy::Label(matcher) => ("label", matcher),
+            LocatorStrategy::Placeholder(matcher) => ("placeholder", matcher),
+            LocatorStrategy::Text(matcher) => ("text", matcher),
+            LocatorStrategy::Alt(matcher) => ("alt", matcher),
+            LocatorStrategy::Title(matcher) => ("title", matcher),
+            LocatorStrategy::TestId(matcher) => ("testid", matcher),
         };
         self.named(kind, kind, matcher)
     }
@@ -161,7 +161,7 @@ impl LocatorQuery {
     }
 
     /// Creates a query for the elements of a locator.
-    pub(super) fn new(target: &Target, values: &Values) -> Result<Self, Failure> {
+    pub(super) fn new(target: &Locator, values: &Values) -> Result<Self, Failure> {
         let mut reading = Reading { values, names: Vec::new(), alternatives: Vec::new() };
         let (json, shown) = reading.target(target)?;
         let Reading { names, alternatives, .. } = reading;

@@ -28,7 +28,7 @@ use super::{engine, processes};
 use crate::names::Reason;
 use crate::outcome::PageTotals;
 use crate::outcome::{BrowserResult, Failure, PageResult};
-use crate::scenario::{Engine, PageAction, Target, Viewport, WindowChange};
+use crate::scenario::{Engine, Locator, PageAction, Viewport, WindowChange};
 use crate::secret::Masker;
 use crate::values::Values;
 
@@ -196,7 +196,7 @@ impl Page {
     pub async fn act(
         &mut self,
         action: &PageAction,
-        within_frame: &[Target],
+        within_frame: &[Locator],
         values: &Values,
         timeout: Duration,
     ) -> Result<Vec<Saved>, Failure> {

@@ -16,7 +16,7 @@ use super::locate::LocatorQuery;
 use super::page::{PROMPT, Page, decode};
 use crate::names::Reason;
 use crate::outcome::Failure;
-use crate::scenario::{Engine, Target};
+use crate::scenario::{Engine, Locator};
 use crate::secret::Secret;
 use crate::values::Values;
 
@@ -68,9 +68,9 @@ impl Page {
     /// Takes a PNG picture of an element, of the whole page, or of its visible part.
     pub async fn screenshot(
         &mut self,
-        of: Option<&Target>,
+        of: Option<&Locator>,
         full_page: bool,
-        within_frame: &[Target],
+        within_frame: &[Locator],
         values: &Values,
         timeout: Duration,
     ) -> Result<Vec<u8>, Failure> {
@@ -84,7 +84,7 @@ impl Page {
 
     pub(super) async fn picture(
         &mut self,
-        of: Option<&Target>,
+        of: Option<&Locator>,
         full_page: bool,
         values: &Values,
         deadline: Instant,
@@ -96,7 +96,12 @@ impl Page {
     }
 
     /// Takes a picture of one element.
-    async fn screenshot_of(&mut self, target: &Target, values: &Values, deadline: Instant) -> Result<Vec<u8>, Failure> {
+    async fn screenshot_of(
+        &mut self,
+        target: &Locator,
+        values: &Values,
+        deadline: Instant,
+    ) -> Result<Vec<u8>, Failure> {
         let query = LocatorQuery::new(target, values)?.with(json!({"then": "scroll"}));
         let path = self.place.path.clone();
         let hidden = self.hide().await.map_err(CommandError::failure)?;

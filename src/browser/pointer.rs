@@ -23,7 +23,7 @@ use super::locate::{LocatorQuery, LocatorResult};
 use super::page::{PROMPT, Page};
 use crate::names::Reason;
 use crate::outcome::Failure;
-use crate::scenario::{Engine, MouseButton, Scroll, Target};
+use crate::scenario::{Engine, Locator, MouseButton, Scroll};
 use crate::values::Values;
 
 /// Lets the page react to an event, and then returns which element received it.
@@ -100,7 +100,7 @@ impl Page {
     /// Clicks an element.
     pub(super) async fn click(
         &mut self,
-        target: &Target,
+        target: &Locator,
         button: MouseButton,
         position: Option<(f64, f64)>,
         force: bool,
@@ -260,7 +260,7 @@ impl Page {
     /// Double-clicks an element.
     pub(super) async fn double_click(
         &mut self,
-        target: &Target,
+        target: &Locator,
         values: &Values,
         deadline: Instant,
     ) -> Result<(), Failure> {
@@ -276,7 +276,7 @@ impl Page {
 
     /// Moves the pointer over an element. The pointer starts outside of it, so that the page receives the events of
     /// entering.
-    pub(super) async fn hover(&mut self, target: &Target, values: &Values, deadline: Instant) -> Result<(), Failure> {
+    pub(super) async fn hover(&mut self, target: &Locator, values: &Values, deadline: Instant) -> Result<(), Failure> {
         let query = LocatorQuery::new(target, values)?.with(json!({"then": "hover"}));
         let over = |answer: &LocatorResult, element: &ElementId| {
             let beside = move_there(answer, element, [-2, -2], 0);
@@ -288,8 +288,8 @@ impl Page {
     /// Drags an element to another one.
     pub(super) async fn drag(
         &mut self,
-        target: &Target,
-        to: &Target,
+        target: &Locator,
+        to: &Locator,
         values: &Values,
         deadline: Instant,
     ) -> Result<(), Failure> {
@@ -325,7 +325,7 @@ impl Page {
     }
 
     /// Scrolls until an element appears. At the end of the page, waits for more content.
-    async fn scroll_until(&mut self, target: &Target, values: &Values, deadline: Instant) -> Result<(), Failure> {
+    async fn scroll_until(&mut self, target: &Locator, values: &Values, deadline: Instant) -> Result<(), Failure> {
         let query = LocatorQuery::new(target, values)?;
         let mut patience = LOOK;
         loop {

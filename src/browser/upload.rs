@@ -18,7 +18,7 @@ use super::pointer::{is_own, left_click};
 use crate::diagnostic::Spanned;
 use crate::names::Reason;
 use crate::outcome::Failure;
-use crate::scenario::{Target, Template};
+use crate::scenario::{Locator, Template};
 use crate::values::Values;
 
 /// Event that indicates that a page opens a file chooser.
@@ -28,7 +28,7 @@ impl Page {
     /// Sets the files of a field, which replace its current ones.
     pub(super) async fn upload(
         &mut self,
-        target: &Target,
+        target: &Locator,
         files: &[Spanned<Template>],
         values: &Values,
         deadline: Instant,
@@ -61,7 +61,7 @@ impl Page {
     /// whether the session is subscribed to events of choosers.
     async fn give(
         &mut self,
-        target: &Target,
+        target: &Locator,
         paths: &[String],
         chooser: bool,
         values: &Values,

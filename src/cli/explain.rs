@@ -13,8 +13,8 @@ use crate::names::exit;
 use crate::scenario::model::Pretty;
 use crate::scenario::tree::MAX_BYTES;
 use crate::scenario::{
-    Action, Group, How, Lookup, Matcher, PageAction, PageFact, PageSource, Scenario, Schedule, Scroll, Slo, Step,
-    Target, Value, load,
+    Action, Group, Locator, LocatorStrategy, Lookup, Matcher, PageAction, PageFact, PageSource, Scenario, Schedule,
+    Scroll, Slo, Step, Value, load,
 };
 
 /// Arguments of `wachta explain`.
@@ -157,7 +157,7 @@ fn steps(all: &[Step], ahead: &str, out: &mut dyn io::Write) -> io::Result<()> {
 }
 
 /// Returns the locators of a step with their roles.
-fn targets(step: &Step) -> Vec<(&'static str, &Target)> {
+fn targets(step: &Step) -> Vec<(&'static str, &Locator)> {
     let Action::Page(action) = &step.action else { return Vec::new() };
     match action {
         PageAction::Click { target, .. }
@@ -199,20 +199,22 @@ fn targets(step: &Step) -> Vec<(&'static str, &Target)> {
     }
 }
 
-fn show(target: &Target) -> String {
+fn show(target: &Locator) -> String {
     let mut shown = match &target.how {
-        How::Role { role, name: None } => format!("role {role}"),
-        How::Role { role, name: Some(name) } => format!("role {role}, name {}", matcher(name)),
-        How::Label(m) => format!("label {}", matcher(m)),
-        How::Placeholder(m) => format!("placeholder {}", matcher(m)),
-        How::Text(m) => format!("text {}", matcher(m)),
-        How::Alt(m) => format!("alt {}", matcher(m)),
-        How::Title(m) => format!("title {}", matcher(m)),
-        How::TestId(m) => format!("testid {}", matcher(m)),
-        How::Id(t) => format!("id \"{}\"", t.raw()),
-        How::Css(t) => format!("css {}", t.raw()),
-        How::Xpath(t) => format!("xpath {}", t.raw()),
-        How::AnyOf(targets) | How::OneOf(targets) => targets.iter().map(show).collect::<Vec<_>>().join("; else "),
+        LocatorStrategy::Role { role, name: None } => format!("role {role}"),
+        LocatorStrategy::Role { role, name: Some(name) } => format!("role {role}, name {}", matcher(name)),
+        LocatorStrategy::Label(m) => format!("label {}", matcher(m)),
+        LocatorStrategy::Placeholder(m) => format!("placeholder {}", matcher(m)),
+        LocatorStrategy::Text(m) => format!("text {}", matcher(m)),
+        LocatorStrategy::Alt(m) => format!("alt {}", matcher(m)),
+        LocatorStrategy::Title(m) => format!("title {}", matcher(m)),
+        LocatorStrategy::TestId(m) => format!("testid {}", matcher(m)),
+        LocatorStrategy::Id(t) => format!("id \"{}\"", t.raw()),
+        LocatorStrategy::Css(t) => format!("css {}", t.raw()),
+        LocatorStrategy::Xpath(t) => format!("xpath {}", t.raw()),
+        LocatorStrategy::AnyOf(targets) | LocatorStrategy::OneOf(targets) => {
+            targets.iter().map(show).collect::<Vec<_>>().join("; else ")
+        }
     };
     if let Some(nth) = target.nth {
         shown.push_str(&format!(", number {nth}"));

@@ -196,9 +196,9 @@ impl Lookup for Anything {
         Ok(name.to_owned())
     }
 
-    fn file(&self, path: &Path, beside: &str) -> Result<Vec<u8>, LookupError> {
+    fn file(&self, path: &Path, sibling_keys: &str) -> Result<Vec<u8>, LookupError> {
         // Fragments must be read; for any other file an arbitrary content is sufficient.
-        let found = Environment::everything().file(path, beside);
+        let found = Environment::everything().file(path, sibling_keys);
         Ok(found.unwrap_or_else(|_| path.as_os_str().as_encoded_bytes().to_vec()))
     }
 }

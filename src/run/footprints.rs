@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::difference::Footprint;
-use crate::scenario::{Kind, Scenario, ScenarioId};
+use crate::scenario::{Scenario, ScenarioId, ScenarioKind};
 
 /// Age at which the footprint of a good run is replaced.
 const RENEW_AFTER: Duration = Duration::from_secs(15 * 60);
@@ -41,7 +41,7 @@ impl Footprints {
     /// Returns whether a good run of a scenario should store a footprint. Checks have none, because their outcome
     /// contains the whole response.
     pub(super) fn is_due(&self, scenario: &Scenario) -> bool {
-        if !matches!(scenario.kind, Kind::Browser | Kind::Api) {
+        if !matches!(scenario.kind, ScenarioKind::Browser | ScenarioKind::Api) {
             return false;
         }
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);

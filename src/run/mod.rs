@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::{self, ClockWatch};
 use crate::names::Reason;
 use crate::outcome::{EvidenceKind, Failure, Outcome, RunId, StepResult, StepStatus, Verdict};
-use crate::scenario::{Kind, Lookup, Pretty, Scenario};
+use crate::scenario::{Lookup, Pretty, Scenario, ScenarioKind};
 use crate::secret::Masked;
 use crate::store::evidence::EvidenceFolder;
 use crate::wire::{self, tls};
@@ -127,7 +127,8 @@ pub async fn run(scenario: &Arc<Scenario>, tools: &RunServices, ticket: RunReque
 /// Completes the outcome of a failed flow with the differences from the last good run. For a good run, stores its
 /// footprint.
 async fn compared(scenario: &Scenario, tools: &RunServices, mut outcome: Outcome, traces: Traces) -> Outcome {
-    let Some(footprints) = tools.footprints.as_ref().filter(|_| matches!(outcome.kind, Kind::Browser | Kind::Api))
+    let Some(footprints) =
+        tools.footprints.as_ref().filter(|_| matches!(outcome.kind, ScenarioKind::Browser | ScenarioKind::Api))
     else {
         return outcome;
     };

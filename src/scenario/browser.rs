@@ -5,13 +5,13 @@ use super::keys::{
     DIALOG, DIALOG_ANSWERS, DOWNLOAD, ELEMENT_FACTS, MOUSE_BUTTONS, OPTION, PAGE_FACTS, PAGE_SOURCES, POSITION,
     REQUESTS, SCROLL, SENT, WINDOW,
 };
+use super::locator::target;
 use super::model::{
-    DialogAnswer, ElementFact, Matcher, MouseButton, PageAction, PageExpectation, PageFact, PageSave, PageSource,
-    Scroll, SelectOption, SentRequest, Target, Travel, WindowChange,
+    DialogAnswer, ElementFact, Locator, Matcher, MouseButton, PageAction, PageExpectation, PageFact, PageSave,
+    PageSource, Scroll, SelectOption, SentRequest, Travel, WindowChange,
 };
 use super::reader::{Fields, Reader, cut};
 use super::step::saved_as;
-use super::target::target;
 use super::template::Template;
 use super::tree::{Entry, Node, NodeKind, Resolved, Scalar};
 use super::units;
@@ -62,14 +62,14 @@ pub fn action(
         "check" | "uncheck" => PageAction::Check { target: target(r, value, key)?, on: key == "check" },
         "fill" => {
             let target = target(r, value, key);
-            let with = beside(r, action, fields, "with").and_then(|node| r.template(node, "`with`"));
+            let with = sibling_keys(r, action, fields, "with").and_then(|node| r.template(node, "`with`"));
             let append = given(fields, "append", |node| r.boolean(node, "`append`"));
             let becomes = given(fields, "becomes", |node| matcher(r, node, "`becomes`", On::Text));
             PageAction::Fill { target: target?, with: with?, append: append?.unwrap_or(false), becomes: becomes? }
         }
         "select" => {
             let target = target(r, value, key);
-            let options = beside(r, action, fields, "option").and_then(|node| options(r, node));
+            let options = sibling_keys(r, action, fields, "option").and_then(|node| options(r, node));
             PageAction::Select { target: target?, options: options? }
         }
         "press" => {
@@ -79,12 +79,12 @@ pub fn action(
         }
         "upload" => {
             let target = target(r, value, key);
-            let files = beside(r, action, fields, "file").and_then(|node| files(r, node));
+            let files = sibling_keys(r, action, fields, "file").and_then(|node| files(r, node));
             PageAction::Upload { target: target?, files: files? }
         }
         "drag" => {
             let from = target(r, value, key);
-            let to = beside(r, action, fields, "to").and_then(|node| target(r, node, "to"));
+            let to = sibling_keys(r, action, fields, "to").and_then(|node| target(r, node, "to"));
             PageAction::Drag { target: from?, to: to? }
         }
         "scroll" => PageAction::Scroll(scroll(r, value)?),
@@ -278,7 +278,7 @@ fn args(r: &mut Reader, node: &Node) -> Option<Vec<super::template::Value>> {
 }
 
 /// Returns the value of a required sibling key of an action.
-fn beside<'a>(r: &mut Reader, action: &Entry, fields: &Fields<'a>, key: &str) -> Option<&'a Node> {
+fn sibling_keys<'a>(r: &mut Reader, action: &Entry, fields: &Fields<'a>, key: &str) -> Option<&'a Node> {
     let found = fields.get(key);
     if found.is_none() {
         r.fail(action.key_span, format!("`{}` needs `{key}:` beside it", action.key));
@@ -639,7 +639,7 @@ fn save(r: &mut Reader, entry: &Entry) -> Option<PageSave> {
     Some(PageSave { name: name?, source, matcher, secret })
 }
 
-fn of_element(r: &mut Reader, element: Target, part: &Entry) -> Option<(PageSource, Option<Matcher>)> {
+fn of_element(r: &mut Reader, element: Locator, part: &Entry) -> Option<(PageSource, Option<Matcher>)> {
     Some(match part.key.as_str() {
         "text" => (PageSource::Text(element), whole_or_matcher(r, part)?),
         "value" => (PageSource::Value(element), whole_or_matcher(r, part)?),

@@ -53,11 +53,11 @@ pub enum Shape {
 
 /// Action of a step, or kind of a check.
 #[derive(Debug, Clone, Copy)]
-pub struct Kind {
+pub struct ActionSpec {
     /// Key of the action and form of its value.
     pub key: Key,
     /// Sibling keys of the action.
-    pub beside: &'static [Key],
+    pub sibling_keys: &'static [Key],
 }
 
 pub(super) const fn key(name: &'static str, shape: Shape, doc: &'static str) -> Key {
@@ -295,12 +295,12 @@ pub const PAGE_MODIFIERS: &[Key] = &[key(
     "frame of the action, or a list of nested frames, outermost first",
 )];
 
-const fn page(name: &'static str, value: Shape, doc: &'static str, beside: &'static [Key]) -> Kind {
-    Kind { key: key(name, value, doc), beside }
+const fn page(name: &'static str, value: Shape, doc: &'static str, sibling_keys: &'static [Key]) -> ActionSpec {
+    ActionSpec { key: key(name, value, doc), sibling_keys }
 }
 
 /// Page actions.
-pub const PAGE_ACTIONS: &[Kind] = &[
+pub const PAGE_ACTIONS: &[ActionSpec] = &[
     page(
         "goto",
         Shape::Text,
@@ -500,18 +500,18 @@ pub const EVENTUALLY: &[Key] = &[
 ];
 
 /// Keys of `group`.
-pub const GROUP: Kind = Kind {
+pub const GROUP: ActionSpec = ActionSpec {
     key: key("group", Shape::Text, "group of steps with this name"),
-    beside: &[
+    sibling_keys: &[
         key("steps", Shape::Ref("steps"), "steps of the group"),
         key("retry", Shape::Count, "number of repetitions of the group after a failure"),
     ],
 };
 
 /// Keys of `use`.
-pub const USE: Kind = Kind {
+pub const USE: ActionSpec = ActionSpec {
     key: key("use", Shape::Text, "path of a fragment, relative to this file"),
-    beside: &[key("with", Shape::Map(&Shape::Any), "values for the parameters of the fragment")],
+    sibling_keys: &[key("with", Shape::Map(&Shape::Any), "values for the parameters of the fragment")],
 };
 
 /// Keys of `trust`.
@@ -684,9 +684,9 @@ pub const BODY_SOURCE: &[Key] = &[key("matches", Shape::Text, "regular expressio
 pub(super) const FASTER_THAN: Key = key("faster_than", Shape::Duration, "maximum duration of the check");
 
 /// Keys of an `http` check in addition to those of a request.
-pub const HTTP: Kind = Kind {
+pub const HTTP: ActionSpec = ActionSpec {
     key: key("http", Shape::Text, "URL"),
-    beside: &[
+    sibling_keys: &[
         key("method", Shape::Words(METHODS), "method (default: GET)"),
         key("status", MATCHER, "short for expect: {status: …}"),
         key("contains", Shape::Text, "short for expect: {contains: …}"),
@@ -695,7 +695,7 @@ pub const HTTP: Kind = Kind {
 };
 
 /// Kinds of checks, `http` first; the keys of its request are in [`REQUEST`].
-pub const CHECK_KINDS: &[Kind] = &[
+pub const CHECK_KINDS: &[ActionSpec] = &[
     HTTP,
     check::tls::KIND,
     check::tcp::KIND,
@@ -753,11 +753,11 @@ mod tests {
         unique(&[PAGE_SOURCES]);
         unique(&[RESPONSE_SOURCES]);
         for action in PAGE_ACTIONS {
-            unique(&[&[action.key], action.beside, MODIFIERS, PAGE_MODIFIERS]);
+            unique(&[&[action.key], action.sibling_keys, MODIFIERS, PAGE_MODIFIERS]);
         }
         for kind in CHECK_KINDS {
-            unique(&[&[kind.key], kind.beside, CHECK]);
+            unique(&[&[kind.key], kind.sibling_keys, CHECK]);
         }
-        unique(&[&[HTTP.key], HTTP.beside, CHECK, REQUEST]);
+        unique(&[&[HTTP.key], HTTP.sibling_keys, CHECK, REQUEST]);
     }
 }

@@ -9,7 +9,7 @@ use super::keys::{
     ALERT, CHECK, CHECK_DEFAULTS, CHECK_KINDS, CHECKS, HTTP, Key, REQUEST, SCENARIO, SCENARIO_DEFAULTS, SECRET,
 };
 use super::model::{
-    self, Action, AlertPolicy, BrowserSettings, EvidencePolicy, Kind, Lookup, Scenario, ScenarioId, Schedule,
+    self, Action, AlertPolicy, BrowserSettings, EvidencePolicy, Lookup, Scenario, ScenarioId, ScenarioKind, Schedule,
     SecretSource, Step,
 };
 use super::naming;
@@ -150,7 +150,7 @@ fn scenario(r: &mut Reader, root: &Node, lookup: &dyn Lookup) -> Vec<Scenario> {
         id,
         name: cut(&name),
         source: Arc::clone(&r.source),
-        kind: Kind::Api,
+        kind: ScenarioKind::Api,
         tags,
         enabled,
         schedule: Schedule::Every(DEFAULT_EVERY),
@@ -171,7 +171,7 @@ fn scenario(r: &mut Reader, root: &Node, lookup: &dyn Lookup) -> Vec<Scenario> {
     };
     let mut every = DEFAULT_EVERY;
     if scenario.needs_browser() {
-        scenario.kind = Kind::Browser;
+        scenario.kind = ScenarioKind::Browser;
         scenario.timeout = model::DEFAULT_BROWSER_SCENARIO_TIMEOUT;
         every = DEFAULT_BROWSER_EVERY;
     }
@@ -278,7 +278,7 @@ fn check(r: &mut Reader, entry: &Entry, common: &Defaults) -> Option<Scenario> {
     }
     let request: &[Key] = if kind.key.name == HTTP.key.name { REQUEST } else { &[] };
     let itself = [kind.key];
-    all.retain(|entry| r.known(entry, &[&itself, kind.beside, request, CHECK], ""));
+    all.retain(|entry| r.known(entry, &[&itself, kind.sibling_keys, request, CHECK], ""));
     let fields = Fields::of(all, entry.value.span);
 
     let name = Spanned::new(entry.key.clone(), entry.key_span);
@@ -318,7 +318,7 @@ fn check(r: &mut Reader, entry: &Entry, common: &Defaults) -> Option<Scenario> {
         kind,
         tags: all_tags,
         enabled,
-        alert: alert.policy(&schedule, kind == Kind::Heartbeat),
+        alert: alert.policy(&schedule, kind == ScenarioKind::Heartbeat),
         schedule,
         grace,
         timeout,

@@ -59,7 +59,7 @@ pub struct Scenario {
     /// Source file.
     pub source: Arc<Source>,
     /// Kind of the scenario as a whole.
-    pub kind: Kind,
+    pub kind: ScenarioKind,
     /// `key: value` pairs for alert routes and dashboards.
     pub tags: BTreeMap<String, String>,
     /// Whether the scenario runs; `enabled: false` pauses it.
@@ -170,7 +170,7 @@ impl Scenario {
 /// Kind of a scenario as a whole; the label `kind` of `wachta_scenario_info`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum ScenarioKind {
     /// A flow with at least one page step.
     Browser,
     /// A flow of requests, without page steps.
@@ -203,7 +203,7 @@ pub enum Kind {
     Exec,
 }
 
-impl Kind {
+impl ScenarioKind {
     /// Returns the external name.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -559,7 +559,7 @@ pub struct Step {
     /// Conditions for running the step, checked once. A step without conditions always runs.
     pub when: Vec<PageExpectation>,
     /// Frame in which the step acts, from the outermost frame inward; empty for the page itself.
-    pub within_frame: Vec<Target>,
+    pub within_frame: Vec<Locator>,
     /// Action of the step.
     pub action: Action,
 }
@@ -631,11 +631,11 @@ pub struct Group {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Overlay {
     /// Element that is visible while the page is covered.
-    pub when: Target,
+    pub when: Locator,
     /// Element to click to dismiss it.
-    pub click: Target,
+    pub click: Locator,
     /// Frame that contains both elements, from the outermost frame inward.
-    pub within_frame: Vec<Target>,
+    pub within_frame: Vec<Locator>,
 }
 
 /// Action on a page.
@@ -653,7 +653,7 @@ pub enum PageAction {
     /// Clicks an element.
     Click {
         /// Element to click.
-        target: Target,
+        target: Locator,
         /// Mouse button.
         button: MouseButton,
         /// Position in CSS pixels from the top left corner of the element (default: its center).
@@ -662,22 +662,22 @@ pub enum PageAction {
         force: bool,
     },
     /// Double-clicks an element.
-    DoubleClick(Target),
+    DoubleClick(Locator),
     /// Moves the pointer over an element.
-    Hover(Target),
+    Hover(Locator),
     /// Clears a field.
-    Clear(Target),
+    Clear(Locator),
     /// Checks or unchecks a checkbox.
     Check {
         /// Checkbox.
-        target: Target,
+        target: Locator,
         /// Whether the box ends up checked.
         on: bool,
     },
     /// Fills a field.
     Fill {
         /// Field to fill.
-        target: Target,
+        target: Locator,
         /// Text to type.
         with: Spanned<Template>,
         /// Whether to append to the present value.
@@ -688,7 +688,7 @@ pub enum PageAction {
     /// Selects options of a list.
     Select {
         /// List to select from.
-        target: Target,
+        target: Locator,
         /// Options to select.
         options: Vec<SelectOption>,
     },
@@ -697,21 +697,21 @@ pub enum PageAction {
         /// Modifiers followed by the key, as in `Enter` or `Control+A`.
         keys: Spanned<Vec<String>>,
         /// Element that has the focus while the keys are pressed.
-        into: Option<Target>,
+        into: Option<Locator>,
     },
     /// Sets the files of a file input.
     Upload {
         /// File input.
-        target: Target,
+        target: Locator,
         /// Paths, relative to the scenario file.
         files: Vec<Spanned<Template>>,
     },
     /// Drags an element onto another.
     Drag {
         /// Element to drag.
-        target: Target,
+        target: Locator,
         /// Element to drop onto.
-        to: Target,
+        to: Locator,
     },
     /// Scrolls the page.
     Scroll(Scroll),
@@ -742,7 +742,7 @@ pub enum PageAction {
         /// Name of the screenshot.
         name: Spanned<Template>,
         /// Element to capture (default: the page).
-        of: Option<Target>,
+        of: Option<Locator>,
         /// Whether to capture the full page, including the part outside the viewport.
         full_page: bool,
     },
@@ -764,11 +764,11 @@ pub enum MouseButton {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Scroll {
     /// Scrolls until the element is in view.
-    To(Target),
+    To(Locator),
     /// Scrolls down by this number of CSS pixels, or up if it is negative.
     By(i32),
     /// Scrolls down until the element appears.
-    Until(Target),
+    Until(Locator),
 }
 
 /// Response to a dialog.
@@ -804,20 +804,20 @@ pub enum SelectOption {
 
 /// Locator: describes how to find an element on the page.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Target {
+pub struct Locator {
     /// Locator strategy.
-    pub how: How,
+    pub how: LocatorStrategy,
     /// Position among several matches, starting at 1, in document order. If it is `None`, the match must be unique.
     pub nth: Option<u32>,
     /// Ancestor to search in.
-    pub within: Option<Box<Target>>,
+    pub within: Option<Box<Locator>>,
     /// Span of the locator in the file.
     pub span: Span,
 }
 
 /// Locator strategy.
 #[derive(Debug, Clone, PartialEq)]
-pub enum How {
+pub enum LocatorStrategy {
     /// ARIA role and accessible name.
     Role {
         /// ARIA role, such as `button`.
@@ -844,9 +844,9 @@ pub enum How {
     /// `XPath` expression.
     Xpath(Template),
     /// The first of these locators that matches. A match of any but the first is locator drift.
-    AnyOf(Vec<Target>),
+    AnyOf(Vec<Locator>),
     /// The first of these locators that matches, without preference.
-    OneOf(Vec<Target>),
+    OneOf(Vec<Locator>),
 }
 
 /// Condition on a value, written as a map with one key.
@@ -1003,13 +1003,13 @@ pub enum PageFact {
     /// Title of the page.
     Title(Matcher),
     /// The element exists and is visible.
-    Visible(Target),
+    Visible(Locator),
     /// No visible element matches.
-    Hidden(Target),
+    Hidden(Locator),
     /// Properties of an element.
     Element {
         /// Element to inspect.
-        target: Target,
+        target: Locator,
         /// Conditions on the element.
         facts: Vec<ElementFact>,
     },
@@ -1095,11 +1095,11 @@ pub struct PageSave {
 #[derive(Debug, Clone, PartialEq)]
 pub enum PageSource {
     /// Text of an element.
-    Text(Target),
+    Text(Locator),
     /// Value of a field.
-    Value(Target),
+    Value(Locator),
     /// Attribute of an element.
-    Attribute(Target, String),
+    Attribute(Locator, String),
     /// URL of the page.
     Url,
     /// Cookie, by name.

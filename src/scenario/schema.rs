@@ -16,16 +16,16 @@ pub fn scenario_files() -> Json {
     let method = Key { name: "GET", shape: Some(Shape::Text), doc: "request to a path or URL" };
     let actions = PAGE_ACTIONS.iter().filter(|action| action.key.shape.is_some());
     let mut steps: Vec<Json> = actions
-        .map(|action| map(&[&[action.key], action.beside, MODIFIERS, PAGE_MODIFIERS], &[action.key.name]))
+        .map(|action| map(&[&[action.key], action.sibling_keys, MODIFIERS, PAGE_MODIFIERS], &[action.key.name]))
         .collect();
     for name in METHODS {
         steps.push(map(&[&[Key { name, ..method }], REQUEST, MODIFIERS], &[name]));
     }
-    steps.push(map(&[&[GROUP.key], GROUP.beside, MODIFIERS], &["group", "steps"]));
-    steps.push(map(&[&[USE.key], USE.beside, MODIFIERS], &["use"]));
+    steps.push(map(&[&[GROUP.key], GROUP.sibling_keys, MODIFIERS], &["group", "steps"]));
+    steps.push(map(&[&[USE.key], USE.sibling_keys, MODIFIERS], &["use"]));
     let checks = CHECK_KINDS.iter().filter(|kind| kind.key.shape.is_some()).map(|kind| {
         let request: &[Key] = if kind.key.name == HTTP.key.name { REQUEST } else { &[] };
-        map(&[&[kind.key], kind.beside, request, CHECK], &[kind.key.name])
+        map(&[&[kind.key], kind.sibling_keys, request, CHECK], &[kind.key.name])
     });
     let mut matcher = map(&[MATCHERS], &[]);
     matcher["minProperties"] = json!(1);

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use super::device::{DEVICES, Device};
 use super::keys::{BASIC_AUTH, BROWSER, BROWSER_TRUST, BUDGET, EVIDENCE, GEOLOCATION, OVERLAY, PRESET_COOKIE, TOTP};
+use super::locator::target;
 use super::model::{
     BasicAuth, BrowserSettings, Budget, Engine, EvidencePolicy, Geolocation, Headless, Overlay, PresetCookie, Trust,
     Viewport, Vital,
 };
 use super::reader::{Fields, Reader, cut, plain_name};
-use super::target::target;
 use super::template::Template;
 use super::timezone::timezone;
 use super::tree::{Entry, Node};

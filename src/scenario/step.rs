@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::keys::{GROUP, Key, METHODS, MODIFIERS, PAGE_ACTIONS, PAGE_MODIFIERS, REQUEST, USE};
+use super::locator::target;
 use super::model::{Action, Group, Lookup, Request, Step};
 use super::naming::{self, Unique};
 use super::reader::{Reader, cut};
-use super::target::target;
 use super::template::Template;
 use super::tree::{Entry, Node, NodeKind};
 use super::{browser, fragment, http};
@@ -112,7 +112,7 @@ fn step(r: &mut Reader, node: &Node, scope: &mut Scope<'_>, number: &str) -> Opt
         r.fail_with(second.key_span, message, "start a new step with `- `");
         return None;
     }
-    let own = kind.map_or(REQUEST, |kind| kind.beside);
+    let own = kind.map_or(REQUEST, |kind| kind.sibling_keys);
     let of_page = kind.is_some() && !matches!(key, "group" | "use");
     let page: &[Key] = if of_page { PAGE_MODIFIERS } else { &[] };
     let fields = {
@@ -169,7 +169,7 @@ fn step(r: &mut Reader, node: &Node, scope: &mut Scope<'_>, number: &str) -> Opt
 }
 
 /// Reads the frame in which a step acts: one locator, or a list from the outermost frame inward.
-pub fn frames(r: &mut Reader, action: &str, entry: &Entry) -> Option<Vec<super::model::Target>> {
+pub fn frames(r: &mut Reader, action: &str, entry: &Entry) -> Option<Vec<super::model::Locator>> {
     if matches!(action, "goto" | "dialog" | "window") {
         r.fail(entry.key_span, format!("`{action}` applies to the whole page, not to a frame"));
         return None;
@@ -187,9 +187,9 @@ pub fn frames(r: &mut Reader, action: &str, entry: &Entry) -> Option<Vec<super::
 }
 
 /// Returns whether a key is a second action and not an option of the first.
-fn is_second(entry: &Entry, kind: Option<&super::keys::Kind>, method: bool) -> bool {
-    let beside = if method { REQUEST } else { kind.map_or(&[] as &[Key], |kind| kind.beside) };
-    is_action(&entry.key) && !beside.iter().any(|key| key.name == entry.key)
+fn is_second(entry: &Entry, kind: Option<&super::keys::ActionSpec>, method: bool) -> bool {
+    let sibling_keys = if method { REQUEST } else { kind.map_or(&[] as &[Key], |kind| kind.sibling_keys) };
+    is_action(&entry.key) && !sibling_keys.iter().any(|key| key.name == entry.key)
 }
 
 fn no_action(r: &mut Reader, node: &Node, entries: &[Entry]) {

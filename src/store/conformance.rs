@@ -89,7 +89,7 @@ fn outcome(number: u128, scenario: &str, second: i64, verdict: Verdict) -> Outco
         streak: None,
         scenario: scenario.into(),
         name: "Shop \"checkout\" — ząb".into(),
-        kind: Kind::Api,
+        kind: ScenarioKind::Api,
         location: "here".into(),
         due_at: at(second),
         started_at: at(second),
@@ -193,7 +193,7 @@ async fn intents_stand_until_their_outcome(store: &Sqlite) {
         run: run(number),
         scenario: "shop".into(),
         name: "Shop".into(),
-        kind: Kind::Browser,
+        kind: ScenarioKind::Browser,
         location: location.into(),
         due_at: at(due) + chrono::TimeDelta::microseconds(123_456),
     };

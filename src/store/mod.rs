@@ -19,7 +19,7 @@ use serde_json::Value as Json;
 use crate::incident::{Change, Decision, Incident, Notification, Subject};
 use crate::names::Reason;
 use crate::outcome::{Outcome, RunId, Verdict};
-use crate::scenario::{Kind, ScenarioId};
+use crate::scenario::{ScenarioId, ScenarioKind};
 
 pub use buffer::{Health, Metrics, Opener, STALLED_AFTER, WriteBuffer, Writer};
 pub use sqlite::{Sqlite, SqliteFile};
@@ -80,7 +80,7 @@ pub struct PlannedRun {
     /// Name of the scenario, needed to close the run if the agent stops during it.
     pub name: String,
     /// Kind of the scenario, needed for the same purpose.
-    pub kind: Kind,
+    pub kind: ScenarioKind,
     /// Location of the agent.
     pub location: String,
     /// Due time of the run.

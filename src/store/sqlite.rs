@@ -3,6 +3,7 @@
 //! Invariants: a connection is closed after a failed call, because SQLite's own rollback and the driver's view of open
 //! transactions may differ; a row that cannot be read is logged and skipped in lists.
 
+mod encoding;
 mod salvage;
 mod write;
 
@@ -17,7 +18,6 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
@@ -32,6 +32,7 @@ use super::{
 };
 use crate::incident::{Decision, Incident, Notification, Subject};
 use crate::outcome::{Outcome, RunId};
+use encoding::{micros, number};
 
 /// Version of the tables after all migrations. A file with a newer version is rejected.
 const SCHEMA_VERSION: i64 = 5;
@@ -396,16 +397,8 @@ fn readable<T>(rows: &[SqliteRow], what: &str, read: impl Fn(&SqliteRow) -> Resu
     rows.iter().filter_map(read).collect()
 }
 
-fn micros(at: DateTime<Utc>) -> i64 {
-    at.timestamp_micros()
-}
-
 fn time(micros: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(micros).unwrap_or_default()
-}
-
-fn json(value: &impl Serialize) -> Result<String> {
-    serde_json::to_string(value).map_err(|e| StoreError::refused(e.to_string()))
 }
 
 /// Parses the name of a verdict or reason.
@@ -823,11 +816,6 @@ impl Positions for Sqlite {
     async fn set_positions(&self, positions: BTreeMap<String, Option<u64>>) -> Result<()> {
         self.commit(&Batch { positions, ..Batch::default() }).await
     }
-}
-
-/// Converts the number of a record for the database.
-fn number(seq: u64) -> i64 {
-    i64::try_from(seq).unwrap_or(i64::MAX)
 }
 
 #[async_trait]

@@ -218,7 +218,7 @@ async fn answer(probes: &Probes, asked: &Parts) -> Response {
         }
     };
     let Some(target) = parameter("target") else {
-        return plain(StatusCode::BAD_REQUEST, "Target parameter is missing");
+        return plain(StatusCode::BAD_REQUEST, "Locator parameter is missing");
     };
     if target.len() > LONGEST_TARGET {
         return plain(StatusCode::BAD_REQUEST, format!("the target is longer than {LONGEST_TARGET} bytes"));

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use wachta::diagnostic::Severity;
-use wachta::scenario::keys::{self, Key, Kind};
+use wachta::scenario::keys::{self, Key, ScenarioKind};
 use wachta::scenario::usual;
 use wachta::scenario::{Lookup, LookupError, load};
 
@@ -65,7 +65,7 @@ fn rows(keys: &[Key]) -> String {
     text
 }
 
-fn kinds(kinds: &[Kind]) -> String {
+fn kinds(kinds: &[ScenarioKind]) -> String {
     let mut text = String::from("| Key | Description | Additional keys |\n|---|---|---|\n");
     for kind in kinds.iter().filter(|kind| kind.key.shape.is_some()) {
         let beside: Vec<String> =

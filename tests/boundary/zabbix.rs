@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use wachta::bounded::credential::Credential;
 use wachta::names::Reason;
 use wachta::outcome::{Outcome, RunId, StepResult, StepStatus, Verdict};
-use wachta::scenario::{Kind, Lookup, LookupError, Scenario, load};
+use wachta::scenario::{Lookup, LookupError, Scenario, ScenarioKind, load};
 use wachta::sink::prometheus::Prometheus;
 use wachta::sink::zabbix::{Certificate, Config, Psk, Security};
 use wachta::sink::{Context, Destination, Metrics, Parts, Scenarios, Sinks, Timing};
@@ -53,7 +53,7 @@ pub fn outcome(scenario: &str, ended_at: DateTime<Utc>, verdict: Verdict) -> Out
         streak: None,
         scenario: scenario.into(),
         name: scenario.into(),
-        kind: Kind::Browser,
+        kind: ScenarioKind::Browser,
         location: "waw-1".into(),
         due_at: ended_at,
         started_at: ended_at,

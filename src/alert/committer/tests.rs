@@ -15,7 +15,7 @@ use crate::incident::{Incident, Notification};
 use crate::names::Reason;
 use crate::notify::{Receiver, ReceiverKind, Route};
 use crate::outcome::Verdict;
-use crate::scenario::{Kind, Lookup, LookupError, Scenario, load};
+use crate::scenario::{Lookup, LookupError, Scenario, ScenarioKind, load};
 use crate::store::{
     CheckIn, CheckInState, CheckIns, Database, DecisionRecord, DeliveryStatus, History, Incidents, NotificationRecord,
     Opener, Outbox, Positions as _, Recorded, Runs, Sqlite, WorkingSet,
@@ -371,7 +371,7 @@ fn outcome(scenario: &str, letter: char, second: i64) -> Outcome {
         streak: None,
         scenario: scenario.into(),
         name: scenario.into(),
-        kind: Kind::Tcp,
+        kind: ScenarioKind::Tcp,
         location: "here".into(),
         due_at: at(second),
         started_at: at(second),
@@ -707,7 +707,7 @@ async fn plans_are_written_and_withdrawn(url: &str) {
         run,
         scenario: "shop".into(),
         name: "Shop".into(),
-        kind: Kind::Tcp,
+        kind: ScenarioKind::Tcp,
         location: "here".into(),
         due_at: at(0),
     };
@@ -773,7 +773,7 @@ async fn a_full_queue_drops_and_counts() {
         run: RunId::new(),
         scenario: "shop".into(),
         name: "Shop".into(),
-        kind: Kind::Tcp,
+        kind: ScenarioKind::Tcp,
         location: "here".into(),
         due_at: at(0),
     });

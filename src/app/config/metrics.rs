@@ -6,7 +6,7 @@ use crate::scenario::reader::{Reader, cut};
 use crate::scenario::tree::Node;
 use crate::sink::prometheus::Config;
 
-use super::{TEXTS, key};
+use super::shape::{TEXTS, key};
 
 /// Keys of `metrics`.
 pub(super) const METRICS: &[Key] = &[

@@ -1,5 +1,6 @@
 //! Section `network` of the agent configuration: the connectivity check.
 
+use super::shape::{TEXTS, key};
 use crate::run::{Canary, NetworkConfig};
 use crate::scenario::keys::Key;
 use crate::scenario::reader::{Reader, cut};
@@ -10,9 +11,9 @@ use crate::wire::NetworkPattern;
 const MOST: usize = 10;
 
 /// Keys of `network`.
-pub(super) const NETWORK: &[Key] = &[super::key(
+pub(super) const NETWORK: &[Key] = &[key(
     "connectivity_targets",
-    super::TEXTS,
+    TEXTS,
     "tcp://HOST:PORT targets that are always reachable; if none is, runs are unknown",
 )];
 

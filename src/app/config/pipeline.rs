@@ -6,6 +6,8 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use chrono_tz::Tz;
 
 use super::receivers;
+use super::shape::key;
+use super::value::{receiver_names, texts};
 use crate::incident::{FORMS, Matcher, Matchers};
 use crate::notify::during::{WEEKDAYS, every_day, first_instant, time_of_day, weekday};
 use crate::notify::{Begins, Causes, During, Escalation, OutboundHeartbeat, Window};
@@ -21,17 +23,17 @@ const LONGEST_WAIT: Duration = Duration::from_mins(15);
 
 /// Keys of a maintenance window.
 pub(super) const MAINTENANCE: &[Key] = &[
-    super::key("cron", Shape::Text, "cron expression of the start: five fields, or six with seconds first"),
-    super::key("for", Shape::Duration, "duration of the window"),
-    super::key(
+    key("cron", Shape::Text, "cron expression of the start: five fields, or six with seconds first"),
+    key("for", Shape::Duration, "duration of the window"),
+    key(
         "from",
         Shape::Text,
         "start of a one-time window: 2026-12-24T20:00:00+01:00, or 2026-12-24T20:00 in `timezone`",
     ),
-    super::key("until", Shape::Text, "end of a one-time window"),
-    super::key("timezone", Shape::Text, "time zone, like Europe/Warsaw (default: UTC)"),
-    super::key("during", Shape::Keys(&[DURING]), "weekdays and times of day, alone or within the other window"),
-    super::key(
+    key("until", Shape::Text, "end of a one-time window"),
+    key("timezone", Shape::Text, "time zone, like Europe/Warsaw (default: UTC)"),
+    key("during", Shape::Keys(&[DURING]), "weekdays and times of day, alone or within the other window"),
+    key(
         "match",
         MATCH,
         "tags, or severity, scenario, name, location, kind, host, and their values (default: everything)",
@@ -42,22 +44,22 @@ pub(super) const MAINTENANCE: &[Key] = &[
 pub(super) const MATCH: Shape = Shape::Map(&Shape::Either(&[Shape::Text, Shape::Keys(&[MATCHER])]));
 /// Forms of a matcher other than a plain value.
 const MATCHER: &[Key] = &[
-    super::key("not", Shape::Text, "is not this value, or does not exist"),
-    super::key("matches", Shape::Text, "matches a regular expression"),
-    super::key("not_matches", Shape::Text, "does not match a regular expression"),
+    key("not", Shape::Text, "is not this value, or does not exist"),
+    key("matches", Shape::Text, "matches a regular expression"),
+    key("not_matches", Shape::Text, "does not match a regular expression"),
 ];
 /// Keys of `during` in a route or maintenance window.
 pub(super) const DURING: &[Key] = &[
-    super::key("weekdays", Shape::List(&Shape::Text), "mon, tue, wed, thu, fri, sat, sun (default: every day)"),
-    super::key("from", Shape::Text, "start, like 08:00 (default: midnight)"),
-    super::key("until", Shape::Text, "end, like 18:00; on the next day if not after `from`"),
-    super::key("timezone", Shape::Text, "time zone, like Europe/Warsaw (default: UTC)"),
+    key("weekdays", Shape::List(&Shape::Text), "mon, tue, wed, thu, fri, sat, sun (default: every day)"),
+    key("from", Shape::Text, "start, like 08:00 (default: midnight)"),
+    key("until", Shape::Text, "end, like 18:00; on the next day if not after `from`"),
+    key("timezone", Shape::Text, "time zone, like Europe/Warsaw (default: UTC)"),
 ];
 /// Shape of `escalate`.
 pub(super) const ESCALATE: Shape = Shape::List(&Shape::Keys(&[ESCALATION]));
 const ESCALATION: &[Key] = &[
-    super::key("after", Shape::Duration, "time since the first notification"),
-    super::key("to", Shape::List(&Shape::Text), "names of receivers"),
+    key("after", Shape::Duration, "time since the first notification"),
+    key("to", Shape::List(&Shape::Text), "names of receivers"),
 ];
 /// Maximum delay of an escalation step.
 const LONGEST_ESCALATION: Duration = Duration::from_hours(7 * 24);
@@ -159,7 +161,7 @@ pub(super) fn escalate(r: &mut Reader, node: &Node, receivers: &[&str]) -> Optio
             r.fail_with(item.span, "a step of `escalate` needs `after` and `to`", "write {after: 15m, to: [lead]}");
             continue;
         };
-        let (Some(wait), Some(to)) = (r.duration(after, "`after`"), super::receiver_names(r, to, receivers)) else {
+        let (Some(wait), Some(to)) = (r.duration(after, "`after`"), receiver_names(r, to, receivers)) else {
             continue;
         };
         if wait > LONGEST_ESCALATION {
@@ -179,8 +181,8 @@ pub(super) fn escalate(r: &mut Reader, node: &Node, receivers: &[&str]) -> Optio
 
 /// Keys of `dead_mans_switch`.
 pub(super) const ALIVE: &[Key] = &[
-    super::key("url", receivers::SECRET, "URL to call with GET: text, {file: …} or {env: …}"),
-    super::key("every", Shape::Duration, "interval of the calls (default: 1m)"),
+    key("url", receivers::SECRET, "URL to call with GET: text, {file: …} or {env: …}"),
+    key("every", Shape::Duration, "interval of the calls (default: 1m)"),
 ];
 /// Minimum and maximum interval of the outbound heartbeat: a shorter one is a burden for the service, a longer one is
 /// no sign of life.
@@ -273,7 +275,7 @@ fn instant(r: &mut Reader, node: &Node, what: &str, timezone: Tz) -> Option<Date
 
 /// Parses `group_by` and `group_wait` of a route.
 pub(super) fn grouping(r: &mut Reader, fields: &Fields) -> (Vec<String>, Option<Duration>) {
-    let by = fields.get("group_by").and_then(|node| super::texts(r, node, "`group_by`")).unwrap_or_default();
+    let by = fields.get("group_by").and_then(|node| texts(r, node, "`group_by`")).unwrap_or_default();
     let mut wait = None;
     let at_once = |node: &Node| node.scalar().is_some_and(|scalar| scalar.text == "0s");
     if fields.get("group_wait").is_some_and(at_once) {

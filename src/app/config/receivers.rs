@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{http_url, key};
+use super::shape::key;
+use super::value::http_url;
 use crate::bounded::SmallFile;
 use crate::bounded::credential::{self, Credential};
 use crate::notify::template::{self, Templates};

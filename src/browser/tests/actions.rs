@@ -22,11 +22,11 @@ const FORM: &str = r#"<title>Form</title><h1>Order</h1>
 <script>window.log = []; for (const e of document.querySelectorAll('input,textarea,select,[contenteditable]'))
 for (const kind of ['input', 'change', 'keydown']) e.addEventListener(kind, event => log.push(e.id + ' ' + kind + (event.key ? ' ' + event.key : '')));</script>"#;
 
-fn press(keys: &[&str], into: Option<Target>) -> PageAction {
+fn press(keys: &[&str], into: Option<Locator>) -> PageAction {
     PageAction::Press { keys: Spanned::new(keys.iter().map(ToString::to_string).collect(), span(3)), into }
 }
 
-fn select(target: Target, options: Vec<SelectOption>) -> PageAction {
+fn select(target: Locator, options: Vec<SelectOption>) -> PageAction {
     PageAction::Select { target, options }
 }
 
@@ -100,8 +100,8 @@ async fn options_are_chosen_and_keys_pressed() {
 async fn expectations_hold_or_say_what_was_seen() {
     let mut bench = Bench::new(&[("/", FORM)]).await;
     bench.act(&goto("/")).await;
-    let element = |target: Target, fact: ElementFact| PageFact::Element { target, facts: vec![fact] };
-    let order = || target(How::TestId(Matcher::text("order")));
+    let element = |target: Locator, fact: ElementFact| PageFact::Element { target, facts: vec![fact] };
+    let order = || target(LocatorStrategy::TestId(Matcher::text("order")));
     let ends = |text: &str| Matcher::EndsWith(Template::literal(text));
     for fact in [
         PageFact::Title(Matcher::text("Form")),

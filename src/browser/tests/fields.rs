@@ -14,7 +14,7 @@ const FIELDS: &str = r"<title>Fields</title><label>Name <input id=name value=Ada
 <div id=host></div><script>const root = host.attachShadow({mode: 'open'});
 root.innerHTML = '<label>Deep <input value=old></label><div contenteditable role=textbox aria-label=Editor>x</div>';</script>";
 
-fn append(target: Target, with: &str) -> PageAction {
+fn append(target: Locator, with: &str) -> PageAction {
     PageAction::Fill { target, with: at(with), append: true, becomes: None }
 }
 
@@ -55,7 +55,7 @@ async fn every_kind_of_field_is_filled_and_cleared() {
     bench.act(&PageAction::Clear(label("Rich"))).await;
     assert_eq!(bench.js("return document.getElementById('rich').innerText.trim()").await, "");
     // A label leads to its field, across shadow roots too.
-    bench.act(&fill(target(How::Text(Matcher::text("Name"))), "by label")).await;
+    bench.act(&fill(target(LocatorStrategy::Text(Matcher::text("Name"))), "by label")).await;
     assert_eq!(bench.js("return document.getElementById('name').value").await, "by label");
     bench.act(&append(label("Deep"), "er")).await;
     let value = "return document.getElementById('host').shadowRoot.querySelector('input').value";
@@ -84,12 +84,12 @@ const BOXES: &str = r#"<title>Boxes</title><label><input type=checkbox id=plain>
 async fn boxes_are_clicked_only_when_they_differ() {
     let mut bench = Bench::new(&[("/", BOXES)]).await;
     bench.act(&goto("/")).await;
-    let check = |target: Target, on: bool| PageAction::Check { target, on };
+    let check = |target: Locator, on: bool| PageAction::Check { target, on };
     for _ in 0..2 {
         bench.act(&check(role("checkbox", "Plain"), true)).await;
     }
     bench.act(&check(label("Styled"), true)).await;
-    bench.act(&check(target(How::Text(Matcher::text("Half"))), true)).await;
+    bench.act(&check(target(LocatorStrategy::Text(Matcher::text("Half"))), true)).await;
     bench.act(&check(role("switch", "Dark"), true)).await;
     bench.act(&check(role("radio", "Two"), true)).await;
     let states =
@@ -114,7 +114,7 @@ const UPLOADS: &str = r#"<title>Uploads</title><label>One <input type=file id=on
 #[tokio::test(flavor = "multi_thread")]
 async fn files_are_given_to_fields_near_and_far() {
     let mut bench = Bench::new(&[("/", UPLOADS)]).await;
-    let upload = |target: Target, files: &[&str]| PageAction::Upload {
+    let upload = |target: Locator, files: &[&str]| PageAction::Upload {
         target,
         files: files.iter().map(|file| at(file)).collect(),
     };
@@ -127,8 +127,8 @@ async fn files_are_given_to_fields_near_and_far() {
     bench.act(&upload(label("One"), &["files/a.txt"])).await;
     bench.act(&upload(label("One"), &["files/b.txt"])).await;
     assert_eq!(bench.js(&of("one")).await, json!(["b.txt B"]));
-    bench.act(&upload(target(How::Text(Matcher::text("Many"))), &["files/a.txt", "files/b.txt"])).await;
-    bench.act(&upload(target(How::Text(Matcher::text("Many"))), &["files/b.txt", "files/a.txt"])).await;
+    bench.act(&upload(target(LocatorStrategy::Text(Matcher::text("Many"))), &["files/a.txt", "files/b.txt"])).await;
+    bench.act(&upload(target(LocatorStrategy::Text(Matcher::text("Many"))), &["files/b.txt", "files/a.txt"])).await;
     assert_eq!(bench.js(&of("many")).await, json!(["b.txt B", "a.txt A"]));
     bench.act(&upload(role("button", "Choose"), &["files/a.txt"])).await;
     assert_eq!(bench.js(&of("behind")).await, json!(["a.txt A"]));

@@ -6,8 +6,8 @@ use super::*;
 use crate::names::Reason;
 use crate::scenario::{ElementFact, PageSave, PageSource};
 
-fn title(text: &str) -> Target {
-    target(How::Title(Matcher::text(text)))
+fn title(text: &str) -> Locator {
+    target(LocatorStrategy::Title(Matcher::text(text)))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,15 +80,16 @@ async fn one_of_several_in_another_or_any() {
     let mut bench = Bench::new(&[("/", html)]).await;
     bench.act(&goto("/")).await;
     let buy = || role("button", "Buy");
-    let nth = |target: Target, n: u32| Target { nth: Some(n), ..target };
-    let within = |target: Target, outer: Target| Target { within: Some(Box::new(outer)), ..target };
-    let log_in = target(How::Role { role: "link".into(), name: Some(Matcher::Contains(Template::literal("Log"))) });
-    let any = |targets: Vec<Target>| target(How::AnyOf(targets));
+    let nth = |target: Locator, n: u32| Locator { nth: Some(n), ..target };
+    let within = |target: Locator, outer: Locator| Locator { within: Some(Box::new(outer)), ..target };
+    let log_in =
+        target(LocatorStrategy::Role { role: "link".into(), name: Some(Matcher::Contains(Template::literal("Log"))) });
+    let any = |targets: Vec<Locator>| target(LocatorStrategy::AnyOf(targets));
     for (target, clicked) in [
         (nth(buy(), 2), "mug Buy"),
         (within(buy(), css("#tea")), "tea Buy"),
         (within(buy(), nth(css("li"), 2)), "mug Buy"),
-        (nth(within(target(How::Role { role: "button".into(), name: None }), css("#mug")), 2), "mug Gift"),
+        (nth(within(target(LocatorStrategy::Role { role: "button".into(), name: None }), css("#mug")), 2), "mug Gift"),
         (within(buy(), role("region", "Deep")), "deep Buy"),
         (nth(within(buy(), within(css("li"), css("ul:has(#mug)"))), 1), "tea Buy"),
         (any(vec![role("button", "Gift"), buy()]), "mug Gift"),
@@ -148,8 +149,8 @@ async fn cookies_and_conditions_are_looked_at() {
     assert_eq!((failure.reason, failure.message.as_str()), (Reason::Script, "the script threw late"));
     let holds = |what: PageFact| vec![PageExpectation { span: span(2), what }];
     for (what, expected) in [
-        (PageFact::Visible(target(How::Text(Matcher::text("Hello")))), true),
-        (PageFact::Visible(target(How::Text(Matcher::text("Bye")))), false),
+        (PageFact::Visible(target(LocatorStrategy::Text(Matcher::text("Hello")))), true),
+        (PageFact::Visible(target(LocatorStrategy::Text(Matcher::text("Bye")))), false),
         (PageFact::Title(Matcher::text("home")), true),
     ] {
         let since = Instant::now();

@@ -106,7 +106,7 @@ async fn what_never_comes_to_a_page_holds_nobody_up() {
         let mut bench = Bench::of(engine, &[("/", page), ("/next", "<h1>Next</h1>")]).await;
         for (url, heading) in [("/", "Here"), ("/next", "Next"), ("/", "Here")] {
             bench.within(PATIENCE, &goto(url)).await.unwrap_or_else(|failure| panic!("{engine}: {url}: {failure:?}"));
-            let shown = PageFact::Visible(target(How::Text(Matcher::text(heading))));
+            let shown = PageFact::Visible(target(LocatorStrategy::Text(Matcher::text(heading))));
             bench.within(PATIENCE, &expect(shown)).await.unwrap();
         }
         bench.end().await;

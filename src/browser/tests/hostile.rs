@@ -58,7 +58,7 @@ async fn what_a_page_overwrites_does_not_matter() {
                     target: css("li"),
                     facts: vec![ElementFact::Count(Matcher::Equals(number(2)))],
                 }),
-                expect(PageFact::Visible(target(How::Text(Matcher::text("Two"))))),
+                expect(PageFact::Visible(target(LocatorStrategy::Text(Matcher::text("Two"))))),
             ];
             for step in &steps {
                 if let Err(failure) = bench.within(10.0, step).await {
@@ -149,7 +149,7 @@ async fn what_a_page_calls_its_fields_does_not_matter() {
         bench.act(&text_is("#out", "mug")).await;
         bench.act(&expect(PageFact::Visible(role("form", "Order")))).await;
         bench.act(&text_is("form", "Note Total: 12 Order")).await;
-        bench.act(&expect(PageFact::Visible(target(How::Xpath(Template::literal("//form//b")))))).await;
+        bench.act(&expect(PageFact::Visible(target(LocatorStrategy::Xpath(Template::literal("//form//b")))))).await;
         let evidence = bench.page.evidence().await;
         let tree = evidence.iter().find(|(_, name, _)| *name == "failure.aria.txt").map(|(.., tree)| tree);
         let tree = String::from_utf8_lossy(tree.unwrap()).into_owned();
@@ -181,9 +181,10 @@ async fn documents_without_scripts_are_driven_all_the_same() {
         bench.act(&click(role("link", "Home"))).await;
         bench.act(&home).await;
         bench.act(&goto("/mail")).await;
-        let frame = [target(How::Title(Matcher::text("Message")))];
+        let frame = [target(LocatorStrategy::Title(Matcher::text("Message")))];
         let within = Duration::from_secs_f64(PATIENCE);
-        let code = PageFact::Visible(target(How::Text(Matcher::Contains(Template::literal("Your code is")))));
+        let code =
+            PageFact::Visible(target(LocatorStrategy::Text(Matcher::Contains(Template::literal("Your code is")))));
         bench.page.act(&expect(code), &frame, &bench.values, within).await.unwrap();
         let confirm = click(role("link", "Confirm your address"));
         bench.page.act(&confirm, &frame, &bench.values, within).await.unwrap();
@@ -218,14 +219,14 @@ async fn pages_of_many_elements_are_looked_through() {
     let mut bench = Bench::new(&[("/", &html)]).await;
     bench.act(&goto("/")).await;
     bench.act(&click(role("button", "Pay 15000"))).await;
-    let named = |role: &str, matcher| target(How::Role { role: role.into(), name: Some(matcher) });
+    let named = |role: &str, matcher| target(LocatorStrategy::Role { role: role.into(), name: Some(matcher) });
     let row = named("row", Matcher::Contains(Template::literal("Entry 19999 ")));
     let pay = named("button", Matcher::StartsWith(Template::literal("Pay")));
-    bench.act(&click(Target { within: Some(Box::new(row)), ..pay })).await;
+    bench.act(&click(Locator { within: Some(Box::new(row)), ..pay })).await;
     let last = crate::scenario::Pattern::new(Template::literal("^Pay 2000{4}$|^Pay 20000$")).unwrap();
     bench.act(&click(named("button", Matcher::Matches(last)))).await;
     bench.act(&text_is("#out", "paid 15000 paid 19999 paid 20000")).await;
-    bench.act(&expect(PageFact::Visible(target(How::Text(Matcher::text(format!("{long}end"))))))).await;
+    bench.act(&expect(PageFact::Visible(target(LocatorStrategy::Text(Matcher::text(format!("{long}end"))))))).await;
     // A search that exceeds its time limit is reported as such.
     let query = json!({"queries": [{"kind": "role", "role": "button", "accept": ["Pay 1"]}], "budget": 0.001});
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
@@ -240,7 +241,7 @@ async fn names_are_read_as_people_see_them_and_small_differences_are_said() {
         <label>E-mail: <input></label><a href=/>Read  More</a><p>Thank you for your order</p><h2>Details</h2><button>SAVE</button>";
     let mut bench = Bench::new(&[("/", html)]).await;
     bench.act(&goto("/")).await;
-    let text = |text: &str| target(How::Text(Matcher::text(text)));
+    let text = |text: &str| target(LocatorStrategy::Text(Matcher::text(text)));
     for target in [
         role("button", "Sign in"),
         role("button", "Checkout"),

@@ -7,9 +7,9 @@ use crate::scenario::Pattern;
 /// Checks rows of a page, a locator and the id of the element that must be found.
 #[tokio::test(flavor = "multi_thread")]
 async fn targets_find_what_people_mean() {
-    let named = |role: &str, matcher: Matcher| target(How::Role { role: role.into(), name: Some(matcher) });
+    let named = |role: &str, matcher: Matcher| target(LocatorStrategy::Role { role: role.into(), name: Some(matcher) });
     let text = Matcher::text;
-    let rows: Vec<(&str, Target)> = vec![
+    let rows: Vec<(&str, Locator)> = vec![
         ("<button id=x>Sign in</button><button>Sign in now</button>", role("button", "Sign in")),
         ("<button id=x> Sign\n  <b>in</b></button>", role("button", "Sign in")),
         ("<button id=x aria-label='Close'>×</button>", role("button", "Close")),
@@ -49,30 +49,30 @@ async fn targets_find_what_people_mean() {
             named("button", Matcher::Matches(Pattern::new(Template::literal(r"^Item \d+$")).unwrap())),
         ),
         ("<button id=x>a</button><button>b</button>", named("button", Matcher::Not(Box::new(text("b"))))),
-        ("<main id=x>one</main><nav>two</nav>", target(How::Role { role: "main".into(), name: None })),
+        ("<main id=x>one</main><nav>two</nav>", target(LocatorStrategy::Role { role: "main".into(), name: None })),
         ("<label for=x>Password</label><input id=x type=password>", label("Password")),
         ("<label>Password <input id=x type=password value=abc></label>", label("Password")),
         ("<input id=x aria-label=City>", label("City")),
         ("<span id=l>Zip</span><input id=x aria-labelledby=l>", label("Zip")),
         (
             "<label for=x>Email *</label><input id=x>",
-            target(How::Label(Matcher::StartsWith(Template::literal("Email")))),
+            target(LocatorStrategy::Label(Matcher::StartsWith(Template::literal("Email")))),
         ),
-        ("<input id=x placeholder='Your name'>", target(How::Placeholder(text("Your name")))),
-        ("<div><p>Total: <b id=x>12 €</b></p></div>", target(How::Text(text("12 €")))),
-        ("<div><p id=x>Total: <b>12 €</b></p></div>", target(How::Text(text("Total: 12 €")))),
-        ("<p id=x>Thank <span style='display:none'>no</span>you</p>", target(How::Text(text("Thank you")))),
-        ("<p id=x style='text-transform:uppercase'>loud</p>", target(How::Text(text("LOUD")))),
+        ("<input id=x placeholder='Your name'>", target(LocatorStrategy::Placeholder(text("Your name")))),
+        ("<div><p>Total: <b id=x>12 €</b></p></div>", target(LocatorStrategy::Text(text("12 €")))),
+        ("<div><p id=x>Total: <b>12 €</b></p></div>", target(LocatorStrategy::Text(text("Total: 12 €")))),
+        ("<p id=x>Thank <span style='display:none'>no</span>you</p>", target(LocatorStrategy::Text(text("Thank you")))),
+        ("<p id=x style='text-transform:uppercase'>loud</p>", target(LocatorStrategy::Text(text("LOUD")))),
         (
             "<div><p id=x>Order 17 is on its way</p></div>",
-            target(How::Text(Matcher::Contains(Template::literal("Order 17")))),
+            target(LocatorStrategy::Text(Matcher::Contains(Template::literal("Order 17")))),
         ),
-        ("<img id=x alt=Mug width=9 height=9>", target(How::Alt(text("Mug")))),
-        ("<p id=x title='More on this'>?</p>", target(How::Title(text("More on this")))),
-        ("<p id=x data-testid=cart>0</p>", target(How::TestId(text("cart")))),
-        ("<p id=x>0</p>", target(How::Id(Template::literal("x")))),
+        ("<img id=x alt=Mug width=9 height=9>", target(LocatorStrategy::Alt(text("Mug")))),
+        ("<p id=x title='More on this'>?</p>", target(LocatorStrategy::Title(text("More on this")))),
+        ("<p id=x data-testid=cart>0</p>", target(LocatorStrategy::TestId(text("cart")))),
+        ("<p id=x>0</p>", target(LocatorStrategy::Id(Template::literal("x")))),
         ("<p>0</p><p id=x class=b>1</p>", css("p.b")),
-        ("<p>0</p><p id=x>1</p>", target(How::Xpath(Template::literal("//p[2]")))),
+        ("<p>0</p><p id=x>1</p>", target(LocatorStrategy::Xpath(Template::literal("//p[2]")))),
         ("<div><template shadowrootmode=open><button id=x>Deep</button></template></div>", role("button", "Deep")),
         ("<div><template shadowrootmode=open><p id=x class=deep>1</p></template></div>", css(".deep")),
         (
@@ -156,7 +156,7 @@ async fn what_cannot_be_acted_on_is_told_in_words() {
             &[r#"no element matches button "Sign in""#, r#""Sign up""#, r#"but link "Sign in" <a href="/">"#],
         ),
         (label("Email"), Reason::NotFound, &[r#"1 label: "Mail""#]),
-        (target(How::Text(Matcher::text("sign UP"))), Reason::NotFound, &[r#"nearly: "Sign up""#]),
+        (target(LocatorStrategy::Text(Matcher::text("sign UP"))), Reason::NotFound, &[r#"nearly: "Sign up""#]),
     ] {
         let failure = bench.fail(&click(target.clone())).await;
         assert_eq!(failure.reason, reason, "{target:?}: {failure:?}");

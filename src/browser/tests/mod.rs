@@ -29,8 +29,8 @@ use super::{BrowserPool, Config, ContextOptions, Metrics, Page};
 use crate::diagnostic::{Source, Span, Spanned};
 use crate::outcome::{Failure, RunId};
 use crate::scenario::{
-    AlertPolicy, How, Kind, Lookup, LookupError, Matcher, PageAction, PageExpectation, PageFact, Scenario, Schedule,
-    Target, Template, Value,
+    AlertPolicy, Locator, LocatorStrategy, Lookup, LookupError, Matcher, PageAction, PageExpectation, PageFact,
+    Scenario, ScenarioKind, Schedule, Template, Value,
 };
 use crate::values::Values;
 
@@ -122,7 +122,7 @@ fn values(base: &str) -> Values {
         id: Spanned::new("test".into(), Span::default()),
         name: "test".into(),
         source: Source::new("test.yaml", ""),
-        kind: Kind::Browser,
+        kind: ScenarioKind::Browser,
         tags: std::collections::BTreeMap::new(),
         enabled: true,
         schedule: Schedule::Every(Duration::from_secs(60)),
@@ -153,31 +153,31 @@ fn span(line: u32) -> Span {
     Span { line, column: 1, start: 0, end: 0 }
 }
 
-fn target(how: How) -> Target {
-    Target { how, nth: None, within: None, span: span(7) }
+fn target(how: LocatorStrategy) -> Locator {
+    Locator { how, nth: None, within: None, span: span(7) }
 }
 
-fn role(role: &str, name: &str) -> Target {
-    target(How::Role { role: role.into(), name: Some(Matcher::text(name)) })
+fn role(role: &str, name: &str) -> Locator {
+    target(LocatorStrategy::Role { role: role.into(), name: Some(Matcher::text(name)) })
 }
 
-fn css(selector: &str) -> Target {
-    target(How::Css(Template::literal(selector)))
+fn css(selector: &str) -> Locator {
+    target(LocatorStrategy::Css(Template::literal(selector)))
 }
 
-fn label(text: &str) -> Target {
-    target(How::Label(Matcher::text(text)))
+fn label(text: &str) -> Locator {
+    target(LocatorStrategy::Label(Matcher::text(text)))
 }
 
 fn goto(url: &str) -> PageAction {
     PageAction::Goto { url: at(url), status: None }
 }
 
-fn click(target: Target) -> PageAction {
+fn click(target: Locator) -> PageAction {
     PageAction::Click { target, button: crate::scenario::MouseButton::Left, position: None, force: false }
 }
 
-fn fill(target: Target, with: &str) -> PageAction {
+fn fill(target: Locator, with: &str) -> PageAction {
     PageAction::Fill { target, with: at(with), append: false, becomes: None }
 }
 

@@ -29,11 +29,11 @@ async fn pictures_show_what_was_asked_for_and_no_secrets() {
     for secret in ["wwwwwwww", "iiiiiiii"] {
         assert!(bench.values.masker().add(secret));
     }
-    let frames = [target(How::Title(Matcher::text("inner")))];
+    let frames = [target(LocatorStrategy::Title(Matcher::text("inner")))];
     for place in ["token", "rich", "in"] {
         let mut pictures = Vec::new();
         for text in ["wwwwwwww", "iiiiiiii", "mmmmmmmm", "llllllll"] {
-            let (frames, name): (&[Target], _) = if place == "in" { (&frames, "#in") } else { (&[], place) };
+            let (frames, name): (&[Locator], _) = if place == "in" { (&frames, "#in") } else { (&[], place) };
             let field = if place == "in" { css(name) } else { css(&format!("#{place}")) };
             bench.page.act(&fill(field, text), frames, &bench.values, within).await.unwrap();
             pictures.push(bench.page.screenshot(None, false, &[], &bench.values, within).await.unwrap());

@@ -162,7 +162,7 @@ async fn clicks_in_frames_hit_what_they_name() {
         let mut wrong = Vec::new();
         for (path, _) in &texts {
             bench.act(&goto(path)).await;
-            let frame = [target(How::Title(Matcher::text("Scaled")))];
+            let frame = [target(LocatorStrategy::Title(Matcher::text("Scaled")))];
             let within = Duration::from_secs(20);
             let agree = PageAction::Check { target: role("checkbox", "Agree"), on: true };
             for step in [click(role("button", "Inner")), agree] {

@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::*;
 use crate::outcome::RunId;
-use crate::scenario::Kind;
+use crate::scenario::ScenarioKind;
 
 /// Tests what is known for a run, in seconds, from the start and end of checks: `(last began, gone, answered)`.
 #[test]
@@ -74,7 +74,7 @@ fn failed(browser: bool) -> Outcome {
         streak: None,
         scenario: "shop".into(),
         name: "Shop".into(),
-        kind: Kind::Tcp,
+        kind: ScenarioKind::Tcp,
         location: "here".into(),
         due_at: now,
         started_at: now,

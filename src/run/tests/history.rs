@@ -4,7 +4,7 @@ use chrono::{TimeDelta, Utc};
 
 use super::*;
 use crate::outcome::StepResult;
-use crate::scenario::Kind;
+use crate::scenario::ScenarioKind;
 use crate::store::{Batch, Sqlite, Store};
 
 /// Returns a scenario that compares itself and a step, against a slow server.
@@ -58,7 +58,7 @@ fn earlier(scenario: &Scenario, minutes: i64, took: Duration, verdict: Verdict) 
         streak: None,
         scenario: scenario.id.value.clone(),
         name: scenario.name.clone(),
-        kind: Kind::Api,
+        kind: ScenarioKind::Api,
         location: "here".into(),
         due_at: ended_at,
         started_at: ended_at,

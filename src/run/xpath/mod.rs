@@ -8,6 +8,7 @@ mod html;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod unread;
 mod xml;
 
 use std::collections::HashMap;
@@ -23,21 +24,12 @@ use crate::outcome::Failure;
 use crate::scenario::XPath;
 use crate::values::expect::Seen;
 
+pub use unread::Unread;
+
 /// Maximum time for parsing a document.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Maximum size of the text that an expression returns, in bytes.
 const LARGEST: usize = 10 << 20;
-/// Namespace of `xml:lang` and `xml:id`.
-const XML_NAMESPACE: &str = "http://www.w3.org/XML/1998/namespace";
-
-/// Cause of a document that was not read.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Unread {
-    /// The document is malformed.
-    Wrong(String),
-    /// The document exceeds a limit.
-    TooMuch(String),
-}
 
 /// Results of expressions on a body, by the text of the expression.
 #[derive(Debug, Default)]

@@ -14,6 +14,9 @@ pub const NONE: u32 = u32::MAX;
 /// Id of the document node.
 pub const ROOT: u32 = 0;
 
+/// Namespace of `xml:lang` and `xml:id`.
+pub const XML_NAMESPACE: &str = "http://www.w3.org/XML/1998/namespace";
+
 /// Maximum number of nodes in a document.
 const MOST_NODES: usize = 500_000;
 /// Maximum nesting depth of elements.
@@ -380,7 +383,7 @@ impl<'a> Node<'a> for Place<'a> {
     fn is_id_attribute(self) -> bool {
         self.of_attribute().is_some_and(|(name, _)| {
             let is_plain = !name.has_prefix && self.tree.is_html;
-            name.local == "id" && (is_plain || name.namespace.as_deref() == Some(super::XML_NAMESPACE))
+            name.local == "id" && (is_plain || name.namespace.as_deref() == Some(XML_NAMESPACE))
         })
     }
 }

@@ -8,8 +8,8 @@ use quick_xml::events::{BytesStart, Event};
 use quick_xml::name::{PrefixDeclaration, ResolveResult};
 use quick_xml::{NsReader, XmlVersion};
 
-use super::tree::{Name, ROOT, Tree, What};
-use super::{Unread, XML_NAMESPACE};
+use super::tree::{Name, ROOT, Tree, What, XML_NAMESPACE};
+use super::unread::Unread;
 use crate::values::expect::cut;
 
 /// Number of events that are read between two checks of the time.

@@ -3,19 +3,19 @@
 use std::time::Duration;
 
 use crate::diagnostic::Spanned;
-use crate::scenario::keys::{FASTER_THAN, Kind, Shape, key};
+use crate::scenario::keys::{ActionSpec, FASTER_THAN, Shape, key};
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
 use crate::scenario::tree::Node;
 
 /// Keys of the check.
-pub const KIND: Kind = Kind {
+pub const KIND: ActionSpec = ActionSpec {
     key: key(
         "exec",
         Shape::List(&Shape::Text),
         "program listed in `allow.exec` of the agent configuration, and its arguments",
     ),
-    beside: &[
+    sibling_keys: &[
         key("junit", Shape::Text, "JUnit report that it writes, relative to this file; its test cases become steps"),
         FASTER_THAN,
     ],
@@ -55,8 +55,8 @@ pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<ExecCh
     let arguments: Vec<_> = rest.iter().map(|item| r.template(item, "an argument")).collect();
     let junit = super::given(fields, "junit", |node| {
         let path = r.text(node, "`junit`")?;
-        let beside = !path.is_empty() && !path.starts_with('/') && !path.split('/').any(|part| part == "..");
-        if beside && !path.contains("${") {
+        let sibling_keys = !path.is_empty() && !path.starts_with('/') && !path.split('/').any(|part| part == "..");
+        if sibling_keys && !path.contains("${") {
             return Some(path);
         }
         r.fail_with(node.span, "`junit` must be a file beside this one", "write it like report.xml");

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use crate::diagnostic::Spanned;
 use crate::scenario::http;
-use crate::scenario::keys::{FASTER_THAN, Kind, Shape, TRUST, key};
+use crate::scenario::keys::{ActionSpec, FASTER_THAN, Shape, TRUST, key};
 use crate::scenario::model::Trust;
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
 use crate::scenario::tree::Node;
 
 /// Keys of the check.
-pub const KIND: Kind = Kind {
+pub const KIND: ActionSpec = ActionSpec {
     key: key("grpc", Shape::Text, "host:port whose health is checked; https://host:port, or with `trust`: over TLS"),
-    beside: &[
+    sibling_keys: &[
         key("service", Shape::Text, "service name (default: the whole server)"),
         key("trust", Shape::Keys(&[TRUST]), "trusted certificates"),
         FASTER_THAN,

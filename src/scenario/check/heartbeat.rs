@@ -5,16 +5,16 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::diagnostic::Spanned;
-use crate::scenario::keys::{Kind, Shape, key};
+use crate::scenario::keys::{ActionSpec, Shape, key};
 use crate::scenario::model::Schedule;
 use crate::scenario::naming;
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::tree::Node;
 
 /// Keys of the check.
-pub const KIND: Kind = Kind {
+pub const KIND: ActionSpec = ActionSpec {
     key: key("heartbeat", Shape::Text, "name of the check-in URL: /beat/NAME"),
-    beside: &[key("grace", Shape::Duration, "how late the check-in may arrive (default: 5m)")],
+    sibling_keys: &[key("grace", Shape::Duration, "how late the check-in may arrive (default: 5m)")],
 };
 
 /// Default grace.

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use super::expect::{On, matcher};
 use super::keys::{self, Key, METHODS};
-use super::model::{Action, Kind, Matcher};
+use super::model::{Action, Matcher, ScenarioKind};
 use super::reader::{Fields, Reader};
 use super::template::Template;
 use super::tree::{Entry, Node, NodeKind};
@@ -59,20 +59,20 @@ pub enum Check {
 
 impl Check {
     /// Returns the kind of the check.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ScenarioKind {
         match self {
-            Self::Tcp(_) => Kind::Tcp,
-            Self::Tls(_) => Kind::Tls,
-            Self::Dns(_) => Kind::Dns,
-            Self::Ping(_) => Kind::Ping,
-            Self::Postgres(_) => Kind::Postgres,
-            Self::Redis(_) => Kind::Redis,
-            Self::Grpc(_) => Kind::Grpc,
-            Self::Websocket(_) => Kind::Websocket,
-            Self::Ntp(_) => Kind::Ntp,
-            Self::S3(_) => Kind::S3,
-            Self::Heartbeat(_) => Kind::Heartbeat,
-            Self::Exec(_) => Kind::Exec,
+            Self::Tcp(_) => ScenarioKind::Tcp,
+            Self::Tls(_) => ScenarioKind::Tls,
+            Self::Dns(_) => ScenarioKind::Dns,
+            Self::Ping(_) => ScenarioKind::Ping,
+            Self::Postgres(_) => ScenarioKind::Postgres,
+            Self::Redis(_) => ScenarioKind::Redis,
+            Self::Grpc(_) => ScenarioKind::Grpc,
+            Self::Websocket(_) => ScenarioKind::Websocket,
+            Self::Ntp(_) => ScenarioKind::Ntp,
+            Self::S3(_) => ScenarioKind::S3,
+            Self::Heartbeat(_) => ScenarioKind::Heartbeat,
+            Self::Exec(_) => ScenarioKind::Exec,
         }
     }
 
@@ -136,10 +136,10 @@ pub struct Expected {
 }
 
 /// Reads a check. `kind` is the entry with its kind and target, `fields` are the sibling keys.
-pub fn check(r: &mut Reader, kind: &Entry, fields: &Fields<'_>) -> Option<(Kind, Action)> {
+pub fn check(r: &mut Reader, kind: &Entry, fields: &Fields<'_>) -> Option<(ScenarioKind, Action)> {
     let target = &kind.value;
     let check = match kind.key.as_str() {
-        "http" => return http::read(r, target, fields).map(|action| (Kind::Http, action)),
+        "http" => return http::read(r, target, fields).map(|action| (ScenarioKind::Http, action)),
         "tcp" => Check::Tcp(tcp::read(r, target, fields)?),
         "tls" => Check::Tls(tls::read(r, target, fields)?),
         "dns" => Check::Dns(dns::read(r, target, fields)?),

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use super::{Expected, quantity};
 use crate::diagnostic::Spanned;
-use crate::scenario::keys::{FASTER_THAN, Key, Kind, MATCHER, Shape, key};
+use crate::scenario::keys::{ActionSpec, FASTER_THAN, Key, MATCHER, Shape, key};
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
 use crate::scenario::tree::Node;
 
 /// Keys of the check.
-pub const KIND: Kind = Kind {
+pub const KIND: ActionSpec = ActionSpec {
     key: key("ntp", Shape::Text, "host or host:port of a time server (default port: 123)"),
-    beside: &[FASTER_THAN, key("expect", Shape::Keys(&[EXPECT]), "expectations on its clock")],
+    sibling_keys: &[FASTER_THAN, key("expect", Shape::Keys(&[EXPECT]), "expectations on its clock")],
 };
 
 /// Keys of `expect`.

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use crate::diagnostic::Spanned;
-use crate::scenario::keys::{FASTER_THAN, Kind, Shape, key};
+use crate::scenario::keys::{ActionSpec, FASTER_THAN, Shape, key};
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
 use crate::scenario::tree::Node;
 
 /// Keys of the check.
-pub const KIND: Kind = Kind {
+pub const KIND: ActionSpec = ActionSpec {
     key: key("ping", Shape::Text, "host or address that must respond to an echo request"),
-    beside: &[FASTER_THAN],
+    sibling_keys: &[FASTER_THAN],
 };
 
 /// Ping check.

@@ -5,15 +5,15 @@ use std::time::Duration;
 use super::Expected;
 use crate::diagnostic::Spanned;
 use crate::scenario::expect::On;
-use crate::scenario::keys::{FASTER_THAN, Key, Kind, MATCHER, Shape, key};
+use crate::scenario::keys::{ActionSpec, FASTER_THAN, Key, MATCHER, Shape, key};
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
 use crate::scenario::tree::Node;
 
 /// Keys of the check.
-pub const KIND: Kind = Kind {
+pub const KIND: ActionSpec = ActionSpec {
     key: key("postgres", Shape::Text, "postgres://user:password@host[:port]/database[?sslmode=…]"),
-    beside: &[
+    sibling_keys: &[
         key("sql", Shape::Text, "query, run in a read-only transaction (default: SELECT 1)"),
         FASTER_THAN,
         key("expect", Shape::Keys(&[EXPECT]), "expectations on the response"),

@@ -3,15 +3,15 @@
 use super::{Expected, quantity};
 use crate::diagnostic::Spanned;
 use crate::scenario::expect::On;
-use crate::scenario::keys::{Key, Kind, MATCHER, Shape, key};
+use crate::scenario::keys::{ActionSpec, Key, MATCHER, Shape, key};
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
 use crate::scenario::tree::Node;
 
 /// Keys of the check.
-pub const KIND: Kind = Kind {
+pub const KIND: ActionSpec = ActionSpec {
     key: key("s3", Shape::Text, "bucket: s3://BUCKET, or https://HOST/BUCKET for other services than Amazon S3"),
-    beside: &[
+    sibling_keys: &[
         key("key", Shape::Text, "key of an object; with a * at its end: the newest of all objects with this prefix"),
         key("credentials", Shape::Keys(&[CREDENTIALS]), "access key (default: none, for a public bucket)"),
         key("region", Shape::Text, "region of the bucket (default: us-east-1)"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Expected;
 use crate::diagnostic::Spanned;
 use crate::scenario::expect::On;
-use crate::scenario::keys::{FASTER_THAN, Kind, MATCHER, Shape, TRUST, key};
+use crate::scenario::keys::{ActionSpec, FASTER_THAN, MATCHER, Shape, TRUST, key};
 use crate::scenario::model::Trust;
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
@@ -13,9 +13,9 @@ use crate::scenario::tree::Node;
 use crate::scenario::{http, url};
 
 /// Keys of the check.
-pub const KIND: Kind = Kind {
+pub const KIND: ActionSpec = ActionSpec {
     key: key("tcp", Shape::Text, "host:port to connect to"),
-    beside: &[
+    sibling_keys: &[
         key("starttls", Shape::Words(&StartTls::WORDS), "protocol with which to upgrade to TLS first"),
         key("trust", Shape::Keys(&[TRUST]), "trusted certificates, with `starttls`"),
         key("send", Shape::Text, "data to send after connecting, and after the TLS upgrade with `starttls`"),
@@ -27,7 +27,7 @@ pub const KIND: Kind = Kind {
 /// TCP check.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TcpCheck {
-    /// Target address as `host:port`.
+    /// Locator address as `host:port`.
     pub address: Spanned<Template>,
     /// Protocol whose upgrade to TLS is used.
     pub starttls: Option<StartTls>,

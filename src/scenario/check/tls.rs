@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::certificate::{self, CERTIFICATE, CertificateExpectation};
 use crate::diagnostic::Spanned;
-use crate::scenario::keys::{FASTER_THAN, Key, Kind, Shape, TRUST, key};
+use crate::scenario::keys::{ActionSpec, FASTER_THAN, Key, Shape, TRUST, key};
 use crate::scenario::model::Trust;
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
@@ -12,9 +12,9 @@ use crate::scenario::tree::Node;
 use crate::scenario::{http, url};
 
 /// Keys of the check.
-pub const KIND: Kind = Kind {
+pub const KIND: ActionSpec = ActionSpec {
     key: key("tls", Shape::Text, "host:port whose certificate is checked"),
-    beside: &[
+    sibling_keys: &[
         key("trust", Shape::Keys(&[TRUST]), "trusted certificates"),
         key("expires_after", Shape::Duration, "short for expect: {certificate: {expires_after: …}}"),
         FASTER_THAN,
@@ -27,7 +27,7 @@ const EXPECT: &[Key] = &[key("certificate", Shape::Keys(&[CERTIFICATE]), "certif
 /// TLS check.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TlsCheck {
-    /// Target address as `host:port`.
+    /// Locator address as `host:port`.
     pub address: Spanned<Template>,
     /// Trusted certificates.
     pub trust: Trust,

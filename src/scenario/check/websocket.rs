@@ -6,15 +6,15 @@ use super::Expected;
 use crate::diagnostic::Spanned;
 use crate::scenario::expect::On;
 use crate::scenario::http;
-use crate::scenario::keys::{FASTER_THAN, Kind, MATCHER, Shape, key};
+use crate::scenario::keys::{ActionSpec, FASTER_THAN, MATCHER, Shape, key};
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
 use crate::scenario::tree::Node;
 
 /// Keys of the check.
-pub const KIND: Kind = Kind {
+pub const KIND: ActionSpec = ActionSpec {
     key: key("websocket", Shape::Text, "URL starting with ws:// or wss://"),
-    beside: &[
+    sibling_keys: &[
         key("headers", Shape::Map(&Shape::Text), "headers of the handshake"),
         key("send", Shape::Text, "message to send after the connection is open"),
         key("receive", MATCHER, "message that must be received; earlier messages are ignored"),

@@ -17,7 +17,7 @@ use url::Url;
 use crate::incident::{Change, Ending, Transition};
 use crate::names::Reason;
 use crate::outcome::{HttpResult, Outcome, StepResult, StepStatus};
-use crate::scenario::{Kind, Scenario};
+use crate::scenario::{Scenario, ScenarioKind};
 use crate::sink::{Event, Finished};
 
 /// Version of the schema that the documents follow.
@@ -195,10 +195,10 @@ fn base(outcome: &Outcome, scenario: Option<&Scenario>) -> Map<String, Value> {
 }
 
 /// Returns the monitor type. Heartbeat has four of them; a kind without an equivalent keeps its own name.
-fn monitor_type(kind: Kind) -> &'static str {
+fn monitor_type(kind: ScenarioKind) -> &'static str {
     match kind {
-        Kind::Ping => "icmp",
-        Kind::Api | Kind::Browser => "browser",
+        ScenarioKind::Ping => "icmp",
+        ScenarioKind::Api | ScenarioKind::Browser => "browser",
         kind => kind.as_str(),
     }
 }
@@ -225,7 +225,7 @@ fn run(outcome: &Outcome, mut body: Map<String, Value>) -> Value {
     if let Some(state) = state(outcome) {
         body.insert("state".into(), state);
     }
-    if matches!(outcome.kind, Kind::Api | Kind::Browser) {
+    if matches!(outcome.kind, ScenarioKind::Api | ScenarioKind::Browser) {
         body.insert("synthetics".into(), json!({"type": "heartbeat/summary", "journey": journey(outcome)}));
     }
     if let Some(step) = outcome.deciding_step() {

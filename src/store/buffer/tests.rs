@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::incident::{Event, Incident, Notification, Subject};
 use crate::outcome::{Outcome, RunId, Verdict};
-use crate::scenario::Kind;
+use crate::scenario::ScenarioKind;
 use crate::store::{
     DeliveryStatus, History as _, Incidents as _, Outbox as _, Positions as _, Runs as _, Sqlite, SqliteFile,
 };
@@ -83,7 +83,7 @@ pub(super) fn outcome(second: i64) -> Arc<Outcome> {
         streak: None,
         scenario: "shop".into(),
         name: "Shop".into(),
-        kind: Kind::Tcp,
+        kind: ScenarioKind::Tcp,
         location: "here".into(),
         due_at: at(second),
         started_at: at(second),
@@ -398,7 +398,7 @@ fn what_is_put_back_is_older_than_what_waits() {
         run,
         scenario: "shop".into(),
         name: "Shop".into(),
-        kind: Kind::Tcp,
+        kind: ScenarioKind::Tcp,
         location: "here".into(),
         due_at: at(0),
     };

@@ -6,7 +6,7 @@
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 
-use super::Result;
+use crate::store::Result;
 
 /// Tables to copy: name, columns of the primary key, and the name before version 5.
 const TABLES: [(&str, &str, &str); 9] = [

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::query_builder::Separated;
 use sqlx::{Connection as _, QueryBuilder, Row as _, Sqlite as Db, SqliteConnection};
 
-use super::{json, micros, number};
+use super::encoding::{json, micros, number};
 use crate::incident::{Decision, Subject};
 use crate::names::Reason;
 use crate::store::{AttemptChange, Batch, CheckIn, DeliveryStatus, Identity, ReceiverStateChange, Result};

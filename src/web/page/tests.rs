@@ -18,7 +18,7 @@ use crate::outcome::{
     BrowserResult, EvidenceKind, Failure, HttpResult, Outcome, PageResult, PageTiming, RunId, StepResult, StepStatus,
     Verdict,
 };
-use crate::scenario::{Engine, Kind, Lookup, LookupError, Severity, load};
+use crate::scenario::{Engine, Lookup, LookupError, ScenarioKind, Severity, load};
 use crate::secret::{Masked, Masker};
 use crate::sink::prometheus::Prometheus;
 use crate::store::evidence::EvidenceFolder;
@@ -73,7 +73,7 @@ fn outcome(scenario: &str, verdict: Verdict, ended_at: DateTime<Utc>) -> Outcome
         streak: None,
         scenario: scenario.into(),
         name: EVIL.into(),
-        kind: Kind::Api,
+        kind: ScenarioKind::Api,
         location: "<b>waw".into(),
         due_at: ended_at - TimeDelta::seconds(2),
         started_at: ended_at - TimeDelta::seconds(1),

@@ -7,7 +7,7 @@ use std::io::Result;
 
 use axum::http::{HeaderName, HeaderValue};
 
-use super::Settings;
+use super::settings::Settings;
 use super::tls::{self, ClientPolicy, TlsSettings};
 use super::users::Users;
 use crate::diagnostic::{Diagnostic, Source, Span, Spanned};

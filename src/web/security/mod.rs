@@ -5,6 +5,7 @@
 //! (TLS) and the next request (users, headers); open connections stay open. This module does not serve connections.
 
 mod file;
+mod settings;
 mod tls;
 mod users;
 
@@ -13,13 +14,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use rustls::ServerConfig;
+use axum::http::HeaderMap;
 
-use self::users::{Gatekeeper, Users};
+use self::users::Gatekeeper;
 use super::ReloadRequest;
 use crate::bounded::{self, Readers};
 use crate::diagnostic::{Diagnostic, Severity, Source, Span};
+
+pub use settings::Settings;
+pub use users::Admission;
 
 /// Maximum size of the file and of each file that it references, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -35,31 +38,6 @@ pub struct Security {
     gatekeeper: Gatekeeper,
     /// State of the files when they were last read, successfully or not.
     stamps: Arc<Mutex<Vec<Stamp>>>,
-}
-
-/// Settings in effect.
-#[derive(Debug, Default)]
-pub struct Settings {
-    /// TLS configuration, if the file contains one.
-    pub tls: Option<Arc<ServerConfig>>,
-    /// Whether only clients with a verified certificate are accepted.
-    verifies_clients: bool,
-    /// Headers of every response.
-    headers: Vec<(HeaderName, HeaderValue)>,
-    users: Users,
-}
-
-/// Result of checking the credentials of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Admission {
-    /// No users are configured: every request is accepted.
-    Open,
-    /// The request contains the name and the password of a user.
-    User,
-    /// The request contains no credentials, or wrong ones.
-    Denied,
-    /// Too many passwords are being verified.
-    Busy,
 }
 
 /// Path of a file and its inode, modification time and length, or `None` if the file does not exist.
@@ -180,20 +158,6 @@ impl Security {
                     return;
                 }
             }
-        }
-    }
-}
-
-impl Settings {
-    /// Returns whether users are configured.
-    pub fn has_users(&self) -> bool {
-        !self.users.is_empty()
-    }
-
-    /// Adds the headers of every response.
-    pub fn add_headers(&self, headers: &mut HeaderMap) {
-        for (name, value) in &self.headers {
-            headers.insert(name, value.clone());
         }
     }
 }

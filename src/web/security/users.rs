@@ -20,8 +20,6 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::Admission;
-
 /// Maximum cost of a hash: each increment doubles the duration of a verification, and at this value it takes some
 /// seconds.
 const MAX_COST: u32 = 16;
@@ -33,6 +31,19 @@ const MAX_WAITING_OF_ADDRESS: usize = 4;
 const MAX_REMEMBERED: usize = 256;
 /// Factor of the delay after a wrong password, relative to the duration of its verification.
 const REST_AFTER_WRONG: u32 = 4;
+
+/// Result of checking the credentials of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// No users are configured: every request is accepted.
+    Open,
+    /// The request contains the name and the password of a user.
+    User,
+    /// The request contains no credentials, or wrong ones.
+    Denied,
+    /// Too many passwords are being verified.
+    Busy,
+}
 
 /// Password hashes of the users, by name.
 #[derive(Clone, Default, PartialEq, Eq)]

@@ -114,8 +114,8 @@ async fn questions_are_answered_as_the_original_does() {
     for (query, headers, status, expected) in [
         (&[("module", "x\"y"), ("target", page)][..], &[][..], 400, "Unknown module \"x\\\"y\""),
         (&[("module", "http_3xx")], &[], 400, "Unknown module \"http_3xx\""),
-        (&[("module", "brief")], &[], 400, "Target parameter is missing"),
-        (&[("target", "")], &[], 400, "Target parameter is missing"),
+        (&[("module", "brief")], &[], 400, "Locator parameter is missing"),
+        (&[("target", "")], &[], 400, "Locator parameter is missing"),
         (&[("module", "nobody"), ("target", page)], &[], 400, "Unknown prober \"ldap\""),
         (
             &[("module", "http3"), ("target", page)],

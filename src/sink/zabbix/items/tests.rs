@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::names::Reason;
 use crate::outcome::{RunId, Verdict};
-use crate::scenario::{Kind, Lookup, LookupError};
+use crate::scenario::{Lookup, LookupError, ScenarioKind};
 
 /// Lookup without variables and files.
 struct Nothing;
@@ -50,7 +50,7 @@ pub fn outcome(scenario: &str, at: DateTime<Utc>, verdict: Verdict, steps: &[(&s
         streak: None,
         scenario: scenario.into(),
         name: "Shop".into(),
-        kind: Kind::Browser,
+        kind: ScenarioKind::Browser,
         location: "waw-1".into(),
         due_at: at,
         started_at: at,

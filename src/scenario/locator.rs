@@ -2,13 +2,13 @@
 
 use super::expect::{On, matcher, strict_template};
 use super::keys::{HOW, ROLE_KEYS, ROLES, TARGET_BESIDE};
-use super::model::{How, Target};
+use super::model::{Locator, LocatorStrategy};
 use super::reader::{Reader, cut};
 use super::tree::{Entry, Node};
 use crate::diagnostic::Diagnostic;
 
 /// Reads a locator. `key` is the key whose value it is.
-pub fn target(r: &mut Reader, node: &Node, key: &str) -> Option<Target> {
+pub fn target(r: &mut Reader, node: &Node, key: &str) -> Option<Locator> {
     if let Some(scalar) = node.scalar().filter(|scalar| !scalar.text.is_empty()) {
         let how = match key {
             "fill" | "select" | "into" | "clear" | "upload" => "label",
@@ -75,8 +75,9 @@ pub fn target(r: &mut Reader, node: &Node, key: &str) -> Option<Target> {
             );
         }
         let alternatives = alternatives(r, name, value)?;
-        let how = if name == "any_of" { How::AnyOf(alternatives) } else { How::OneOf(alternatives) };
-        return beside.is_empty().then_some(Target { how, nth: None, within: None, span: node.span });
+        let how =
+            if name == "any_of" { LocatorStrategy::AnyOf(alternatives) } else { LocatorStrategy::OneOf(alternatives) };
+        return beside.is_empty().then_some(Locator { how, nth: None, within: None, span: node.span });
     }
     let nth = match fields.get("nth") {
         Some(node) => r.count(node, "`nth`").map(Some),
@@ -88,17 +89,17 @@ pub fn target(r: &mut Reader, node: &Node, key: &str) -> Option<Target> {
     };
     let how = match name {
         role if ROLES.contains(&role) => {
-            How::Role { role: role.to_owned(), name: Some(matcher(r, value, &what, On::Text)?) }
+            LocatorStrategy::Role { role: role.to_owned(), name: Some(matcher(r, value, &what, On::Text)?) }
         }
-        "label" => How::Label(matcher(r, value, &what, On::Text)?),
-        "placeholder" => How::Placeholder(matcher(r, value, &what, On::Text)?),
-        "text" => How::Text(matcher(r, value, &what, On::Text)?),
-        "alt" => How::Alt(matcher(r, value, &what, On::Text)?),
-        "title" => How::Title(matcher(r, value, &what, On::Text)?),
-        "testid" => How::TestId(matcher(r, value, &what, On::Text)?),
-        "id" => How::Id(strict_template(r, value, &what)?),
-        "css" => How::Css(strict_template(r, value, &what)?),
-        "xpath" => How::Xpath(strict_template(r, value, &what)?),
+        "label" => LocatorStrategy::Label(matcher(r, value, &what, On::Text)?),
+        "placeholder" => LocatorStrategy::Placeholder(matcher(r, value, &what, On::Text)?),
+        "text" => LocatorStrategy::Text(matcher(r, value, &what, On::Text)?),
+        "alt" => LocatorStrategy::Alt(matcher(r, value, &what, On::Text)?),
+        "title" => LocatorStrategy::Title(matcher(r, value, &what, On::Text)?),
+        "testid" => LocatorStrategy::TestId(matcher(r, value, &what, On::Text)?),
+        "id" => LocatorStrategy::Id(strict_template(r, value, &what)?),
+        "css" => LocatorStrategy::Css(strict_template(r, value, &what)?),
+        "xpath" => LocatorStrategy::Xpath(strict_template(r, value, &what)?),
         _ => {
             let role = strict_template(r, value, &what)?;
             let Some(role) = role.as_literal() else {
@@ -109,14 +110,14 @@ pub fn target(r: &mut Reader, node: &Node, key: &str) -> Option<Target> {
                 Some(node) => Some(matcher(r, node, "`name`", On::Text)?),
                 None => None,
             };
-            How::Role { role: role.to_owned(), name }
+            LocatorStrategy::Role { role: role.to_owned(), name }
         }
     };
-    Some(Target { how, nth: nth?, within: within?, span: node.span })
+    Some(Locator { how, nth: nth?, within: within?, span: node.span })
 }
 
 /// Reads the list of `any_of` or `one_of`.
-fn alternatives(r: &mut Reader, key: &str, node: &Node) -> Option<Vec<Target>> {
+fn alternatives(r: &mut Reader, key: &str, node: &Node) -> Option<Vec<Locator>> {
     let items = r.list(node, &format!("`{key}`"))?;
     if items.is_empty() {
         r.fail(node.span, format!("`{key}` has no locator"));

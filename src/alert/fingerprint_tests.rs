@@ -57,7 +57,7 @@ fn made(line: &str) -> (String, u64) {
     let scenario = scenario_text(&text);
     let reason = *Reason::ALL.iter().find(|known| known.as_str() == reason).expect("a reason");
     let mut outcome = outcome(id, 'F', 0);
-    outcome.kind = Kind::Api;
+    outcome.kind = ScenarioKind::Api;
     outcome.reason = Some(reason);
     let url = format!("{base}{}", step.split_whitespace().nth(1).unwrap_or_default());
     let hop = Hop { method: "GET".into(), url: url.clone(), ..Hop::default() };
