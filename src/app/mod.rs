@@ -4,17 +4,17 @@
 //! Every task is spawned on one tracker and stopped by one token.
 
 pub mod config;
+pub mod deferred_commands;
 mod drain;
 pub mod files;
-mod lane;
-pub mod library;
 mod lock;
 pub mod lookup;
-mod lost;
+mod lost_runs;
 mod reload;
 pub mod replay;
-pub mod requests;
+pub mod scenario_source;
 mod watchdog;
+mod worker_thread;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -52,11 +52,11 @@ use crate::tasks::Tasks;
 use crate::web::{self, Overview, ReloadReport};
 use crate::wire::{self, ClosedPort, Dialer, Reach, Resolver};
 
-use lane::Lane;
 use watchdog::Watchdog;
+use worker_thread::WorkerThread;
 
 pub use config::Config;
-pub use library::Library;
+pub use scenario_source::ScenarioSource;
 
 /// Niceness of the thread for the page and `/metrics`, which lets runs go first.
 const WEB_NICENESS: i32 = 5;
@@ -80,7 +80,7 @@ pub struct Setup {
     /// File of the agent configuration, read again at a reload; absent if the agent has no such file.
     pub config_file: Option<PathBuf>,
     /// Source of the scenario files.
-    pub library: Arc<dyn Library>,
+    pub library: Arc<dyn ScenarioSource>,
     /// Lookup of environment variables and files for scenarios; absent for those that the agent configuration allows.
     pub lookup: Option<Arc<dyn Lookup>>,
     /// Opens the store of outcomes, incidents and notifications.
@@ -159,7 +159,7 @@ pub struct App {
     dispatching: tokio::task::JoinHandle<()>,
     intake: CommitterHandle,
     /// Worker threads for runs without a browser, and for HTTP responses.
-    lanes: [Lane; 2],
+    lanes: [WorkerThread; 2],
     /// Prevents other agents from using the folder.
     lock: lock::FolderLock,
 }
@@ -167,7 +167,7 @@ pub struct App {
 /// Parts required by reloads and runs.
 struct Parts {
     setup_file: Option<PathBuf>,
-    library: Arc<dyn Library>,
+    library: Arc<dyn ScenarioSource>,
     /// Threads that read files for reloads.
     readers: Readers,
     /// Access rules of the web server.
@@ -272,7 +272,7 @@ impl App {
         let (look, looked_for) = mpsc::channel(LOOKS);
         // If the dispatcher is that far behind, the suppression that waits for the run ends after a timeout.
         let lane = |name, niceness| {
-            Lane::start(name, niceness).map_err(|e| StartError::Other(format!("no thread for {name}: {e}")))
+            WorkerThread::start(name, niceness).map_err(|e| StartError::Other(format!("no thread for {name}: {e}")))
         };
         // A scrape with very many scenarios takes a second of processor time, and runs go first.
         let lanes = [lane("probes", 0)?, lane("web", WEB_NICENESS)?];
@@ -373,10 +373,10 @@ impl App {
 
         let (reloads, requests) = mpsc::channel(4);
         tasks.essential("reload", &here, Arc::clone(&parts).serve_reloads(requests, intake.clone(), stop.clone()));
-        let watched = library::Watched { folders, config_file: parts.setup_file.clone(), own: setup.folder };
+        let watched = scenario_source::Watched { folders, config_file: parts.setup_file.clone(), own: setup.folder };
         let (asking, until) = (reloads.clone(), stop.clone());
         tasks.restarted("files", &here, stop.clone(), move || {
-            library::watch_files(watched.clone(), asking.clone(), until.clone())
+            scenario_source::watch_files(watched.clone(), asking.clone(), until.clone())
         });
         let (pruned, until) = (Arc::clone(&parts), stop.clone());
         tasks.restarted("retention", &here, stop.clone(), move || Arc::clone(&pruned).prune_regularly(until.clone()));
@@ -401,9 +401,9 @@ impl App {
 
         let (alerts, asked) = mpsc::channel(16);
         let serving_requests =
-            requests::serve(asked, intake.clone(), Arc::clone(&at_hand), tracker.clone(), stop.clone());
+            deferred_commands::serve(asked, intake.clone(), Arc::clone(&at_hand), tracker.clone(), stop.clone());
         tasks.essential("requests", &here, serving_requests);
-        let taking_feedback = requests::take_feedback(received_feedback, intake.clone(), stop.clone());
+        let taking_feedback = deferred_commands::take_feedback(received_feedback, intake.clone(), stop.clone());
         tasks.essential("feedback", &here, taking_feedback);
         let state = web::State {
             store: at_hand,

@@ -11,7 +11,7 @@ use prometheus::{Gauge, IntGauge, IntGaugeVec, Opts, Registry};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Config, Parts, config, library, lookup};
+use super::{Config, Parts, config, lookup, scenario_source};
 use crate::alert::{CommitterHandle, Idle};
 use crate::blackbox;
 use crate::bounded::Readers;
@@ -118,7 +118,7 @@ impl Parts {
             None => None,
             Some(path) => {
                 let shown = path.display().to_string();
-                match self.readers.within_async(READ_TIMEOUT, move || library::read(&path).1).await.flatten() {
+                match self.readers.within_async(READ_TIMEOUT, move || scenario_source::read(&path).1).await.flatten() {
                     Err(error) => {
                         diagnostics.push(unreadable(&shown, &error));
                         None
@@ -139,7 +139,7 @@ impl Parts {
         };
         let (library, roots, known) = (Arc::clone(&self.library), config.scenarios.clone(), Arc::clone(&lookup));
         let files = self.readers.within_async(LOAD_TIMEOUT, move || {
-            let load_one = |(path, text): library::File| {
+            let load_one = |(path, text): scenario_source::File| {
                 let loaded = match text {
                     Ok(text) => load(&path, &text, &*known),
                     Err(error) => Loaded { scenarios: Vec::new(), diagnostics: vec![unreadable(&path, &error)] },
@@ -298,7 +298,7 @@ impl Parts {
         let name = shown.clone();
         // The files that modules refer to are read as well.
         let read = self.readers.within_async(LOAD_TIMEOUT, move || {
-            library::read(&file).1.map(|text| blackbox::read(&name, &text, &folder))
+            scenario_source::read(&file).1.map(|text| blackbox::read(&name, &text, &folder))
         });
         match read.await.flatten() {
             Ok((modules, problems)) => {

@@ -20,7 +20,7 @@ use crate::store::{Archive, Incidents, SlotCountQuery, StoreError, TimeRange};
 const PAGE: u32 = 500;
 
 /// Parameters of a replay.
-pub struct Asked {
+pub struct ReplayRequest {
     /// Name of the location that the agent runs from.
     pub location: String,
     /// Alerting configuration.
@@ -34,7 +34,7 @@ pub struct Asked {
 }
 
 /// Report of a replay.
-pub struct Report {
+pub struct ReplayReport {
     /// Start of the outcomes that were read.
     pub begin: DateTime<Utc>,
     /// End of the first run that was read.
@@ -54,10 +54,10 @@ pub struct Report {
 /// Runs a replay. `progress` receives the replayed share of the time.
 pub async fn replay(
     store: &(impl Archive + Incidents),
-    asked: Asked,
+    asked: ReplayRequest,
     progress: impl Fn(f64),
-) -> Result<Report, StoreError> {
-    let Asked { location, alerting, scenarios, since, until } = asked;
+) -> Result<ReplayReport, StoreError> {
+    let ReplayRequest { location, alerting, scenarios, since, until } = asked;
     let begin = begin(since, store.earliest_open_at(since).await?, scenarios.values().map(|scenario| &**scenario));
     let mut mutes = Vec::new();
     for (key, body) in store.alerting_entries().await? {
@@ -104,5 +104,13 @@ pub async fn replay(
         }
     }
     let lines = compare(then, replayed.told);
-    Ok(Report { begin, first, lines, suppressed: replayed.suppressed, runs: replayed.runs, not_sent, mutes: known })
+    Ok(ReplayReport {
+        begin,
+        first,
+        lines,
+        suppressed: replayed.suppressed,
+        runs: replayed.runs,
+        not_sent,
+        mutes: known,
+    })
 }

@@ -13,13 +13,13 @@ use super::replay::{ReplayArgs, checked, replayed};
 use super::serve::store_places;
 use super::test_notification::{TestArgs, test};
 use crate::alert::Request;
-use crate::app::requests;
+use crate::app::deferred_commands;
 use crate::incident::Matchers;
 use crate::names::{DEFAULT_LISTEN, exit, path};
 use crate::notify::During;
 use crate::store::{Sqlite, StoreError};
 use crate::web::{
-    Asked, WhyQuery, acknowledge_asked, decisions_in, incidents_in, mutes_in, resolve_asked, silence_asked,
+    AlertAction, WhyQuery, acknowledge_asked, decisions_in, incidents_in, mutes_in, resolve_asked, silence_asked,
     unacknowledge_asked,
 };
 use crate::wire;
@@ -159,7 +159,7 @@ pub(super) async fn alerts(args: AlertsArgs) -> u8 {
             agent.change(&key, "resolve", asked, &json!({"author": author, "reason": reason})).await
         }
         What::Silence { end: Some(id), agent: Address { store: Some(store), .. }, .. } => {
-            left(&store, Ok(Asked::Expire { id })).await
+            left(&store, Ok(AlertAction::Expire { id })).await
         }
         What::Silence { end: Some(id), agent, .. } => {
             let place = format!("{}/{}", path::API_SILENCES, encoded(&id));
@@ -213,7 +213,7 @@ impl Address {
         &self,
         key: &str,
         what: &str,
-        asked: Result<Asked, String>,
+        asked: Result<AlertAction, String>,
         body: &Value,
     ) -> Result<String, String> {
         match &self.store {
@@ -279,10 +279,10 @@ async fn opened(url: &str) -> Result<Sqlite, String> {
 }
 
 /// Stores a deferred command.
-async fn left(url: &str, asked: Result<Asked, String>) -> Result<String, String> {
+async fn left(url: &str, asked: Result<AlertAction, String>) -> Result<String, String> {
     let url = checked(url)?;
     let (_, folder) = store_places(&url, Path::new(""));
-    let left = requests::leave(&url, &folder, asked?).await?;
+    let left = deferred_commands::leave(&url, &folder, asked?).await?;
     Ok(format!("queued: {left}; applied when the agent starts\n"))
 }
 
@@ -314,7 +314,7 @@ async fn list(agent: &Address) -> Result<String, String> {
 
 /// Returns the incidents, the silences and the deferred commands.
 async fn book(store: &Sqlite) -> Result<(Value, Value, Vec<Request>), StoreError> {
-    Ok((incidents_in(store).await?, mutes_in(store).await?, requests::left(store).await?))
+    Ok((incidents_in(store).await?, mutes_in(store).await?, deferred_commands::left(store).await?))
 }
 
 fn listed(incidents: &Value, mutes: &Value) -> String {

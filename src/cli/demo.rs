@@ -12,8 +12,8 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::scratch::scratch;
-use crate::app::library::Embedded;
+use super::temp_dir::scratch;
+use crate::app::scenario_source::Embedded;
 use crate::app::{App, Config, Setup, config::Allow};
 use crate::browser;
 use crate::demo::{Demo, Surroundings, receiver};

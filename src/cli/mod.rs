@@ -9,8 +9,8 @@ mod replay;
 pub mod report;
 mod run;
 pub mod schema;
-mod scratch;
 mod serve;
+mod temp_dir;
 mod test_notification;
 mod zabbix;
 

@@ -13,9 +13,9 @@ use super::check::word;
 use super::serve::{folder_of, store_places};
 use crate::alert::Scenarios;
 use crate::alert::replay::{DiffKind, NotificationDiff};
-use crate::app::library::{Disk, Library as _};
 use crate::app::lookup::Environment;
-use crate::app::replay::{Asked, Report, replay};
+use crate::app::replay::{ReplayReport, ReplayRequest, replay};
+use crate::app::scenario_source::{DiskSource, ScenarioSource as _};
 use crate::diagnostic::{Diagnostic, Severity, Source, Span};
 use crate::incident::Subject;
 use crate::scenario::{Catalog, Loaded, Scenario, ScenarioId, assemble, load, parents, units};
@@ -55,7 +55,7 @@ pub(super) async fn replayed(args: &ReplayArgs) -> Result<String, String> {
     let store = Sqlite::open_to_read(&url).await.map_err(|e| e.to_string())?;
     let until = Utc::now();
     let span = (until - length, until);
-    let asked = Asked {
+    let asked = ReplayRequest {
         location: config.location.clone(),
         alerting: Arc::new(config.alerting.clone()),
         scenarios: Arc::clone(&scenarios),
@@ -83,7 +83,7 @@ pub(super) fn checked(url: &str) -> Result<String, String> {
 /// Loads the scenarios. Variables and files missing on this machine are ignored because nothing is run.
 fn scenarios(roots: &[String], base: &Path) -> Result<Scenarios, String> {
     let everything = Environment::everything().with_programs(true);
-    let files = Disk::new(base).read(roots);
+    let files = DiskSource::new(base).read(roots);
     let files: Vec<(String, Loaded)> = files
         .into_iter()
         .map(|(path, text)| {
@@ -126,7 +126,7 @@ fn progress() -> impl Fn(f64) {
 }
 
 fn shown<'a>(
-    report: &'a Report,
+    report: &'a ReplayReport,
     receivers: impl Iterator<Item = &'a str>,
     scenarios: &Scenarios,
     (since, until): (DateTime<Utc>, DateTime<Utc>),
@@ -211,7 +211,12 @@ fn some(names: &[&str], more: usize) -> String {
 }
 
 /// Returns remarks on the limits of the result.
-fn notes(report: &Report, foreign: &[(&ScenarioId, &u64)], scenarios: &Scenarios, since: DateTime<Utc>) -> Vec<String> {
+fn notes(
+    report: &ReplayReport,
+    foreign: &[(&ScenarioId, &u64)],
+    scenarios: &Scenarios,
+    since: DateTime<Utc>,
+) -> Vec<String> {
     let mut notes = Vec::new();
     match report.first {
         Some(first) if first > since => notes.push(format!("no runs before {} in the store", time(first))),

@@ -11,10 +11,10 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::report::human::{self, Paint};
 use super::report::{json, junit};
-use super::scratch::scratch;
+use super::temp_dir::scratch;
 use crate::app::files::scenario_files;
-use crate::app::library;
 use crate::app::lookup::Environment;
+use crate::app::scenario_source;
 use crate::browser::{self, BrowserPool};
 use crate::clock::ClockWatch;
 use crate::diagnostic::{Severity, nearest};
@@ -128,7 +128,7 @@ fn prepare(args: &RunArgs) -> Result<Option<Prepared>, String> {
     let paths = scenario_files(&args.paths).map_err(|e| e.to_string())?;
     let mut files = Vec::new();
     for path in paths {
-        let (path, text) = library::read(&path);
+        let (path, text) = scenario_source::read(&path);
         files.push((path.clone(), text.map_err(|e| format!("{path} cannot be read: {e}"))?));
     }
     for (name, value) in &args.secret {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::app::library::Disk;
+use crate::app::scenario_source::DiskSource;
 use crate::app::{App, Setup};
 use crate::names::exit;
 use crate::store::SqliteFile;
@@ -58,7 +58,7 @@ async fn start(file: &Path) -> Result<App, String> {
     let setup = Setup {
         config,
         config_file: Some(file.to_path_buf()),
-        library: Arc::new(Disk::new(base)),
+        library: Arc::new(DiskSource::new(base)),
         lookup: None,
         store: Arc::new(SqliteFile::new(&url, is_ours)),
         folder,

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::serve::folder_of;
-use crate::app::library::{Disk, Library as _};
 use crate::app::lookup::Environment;
+use crate::app::scenario_source::{DiskSource, ScenarioSource as _};
 use crate::app::sink_client;
 use crate::bounded::credential::Credential;
 use crate::names::exit;
@@ -309,7 +309,7 @@ impl Frontend {
 /// Returns the scenarios with these ids, or all scenarios of the configuration.
 fn expected(config: &Path, roots: &[String], ids: &[String]) -> Result<Vec<Expected>, String> {
     let lookup = Environment::everything().with_programs(true);
-    let files = Disk::new(folder_of(config)).read(roots);
+    let files = DiskSource::new(folder_of(config)).read(roots);
     let mut loaded = Vec::new();
     for (path, text) in files {
         let text = text.map_err(|error| format!("{path} cannot be read: {error}"))?;

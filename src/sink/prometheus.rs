@@ -5,12 +5,14 @@
 //! agent itself belong to its parts and are collected in one registry. There are no timestamps. Pushed metrics have
 //! separate states ([`pushed`]), which follow what the receiver has accepted.
 
+mod catalog;
 mod config;
 mod encoder;
 mod families;
 mod histogram;
 mod pushed;
 mod scrape;
+mod scrapers;
 mod selection;
 mod state;
 
@@ -19,7 +21,7 @@ use std::mem;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{TimeDelta, Utc};
 use prometheus::core::Collector as _;
 use prometheus::proto::MetricFamily;
 use prometheus::{IntCounter, Registry};
@@ -29,9 +31,11 @@ use crate::names::metric::{self, Detail};
 use crate::outcome::Outcome;
 use crate::scenario::{Scenario, ScenarioId};
 
+use catalog::{Catalog, Current, Entry};
 use encoder::Encoder;
 use scrape::{Progress, Shown};
-use state::{Full, Rules, State};
+use scrapers::Scrapers;
+use state::{Rules, State, seconds};
 
 pub use config::Config;
 pub use encoder::Format;
@@ -42,8 +46,6 @@ pub use selection::Selection;
 
 /// Maximum number of concurrent scrapes. Each holds a reference to every scenario.
 pub const MAX_SCRAPES: usize = 16;
-/// Maximum number of scrapers whose last scrape is recorded.
-const MAX_SCRAPERS: usize = 64;
 /// Age of the last run after which the series of a removed scenario are considered expired everywhere.
 const GONE_FOR: TimeDelta = TimeDelta::days(1);
 
@@ -60,87 +62,6 @@ pub struct Prometheus {
     omitted: IntCounter,
     /// Scenarios that ran before this process and are not loaded.
     gone: Mutex<Vec<ScenarioId>>,
-}
-
-/// Exported scenarios.
-struct Catalog {
-    /// Entries sorted by id.
-    entries: Vec<Arc<Entry>>,
-    rules: Rules,
-    /// Labels of `wachta_scenario_info` that come from tags, with the keys of the tags.
-    tags: Vec<(String, String)>,
-}
-
-/// Exported scenario.
-struct Entry {
-    id: ScenarioId,
-    current: Mutex<Current>,
-}
-
-struct Current {
-    scenario: Arc<Scenario>,
-    state: Arc<State>,
-    /// Number of the last scrape before the scenario appeared, and the time of its appearance in seconds since 1970.
-    appeared: (u32, f64),
-}
-
-impl Entry {
-    fn new(id: ScenarioId, scenario: Arc<Scenario>, now: f64) -> Self {
-        let current = Current { scenario, state: Arc::default(), appeared: (0, now) };
-        Self { id, current: Mutex::new(current) }
-    }
-
-    /// Updates the scenario. Returns whether the series of `full` begin now.
-    fn load(&self, scenario: &Arc<Scenario>, detail: Detail, now: f64) -> bool {
-        let mut current = self.current();
-        if !Arc::ptr_eq(&current.scenario, scenario) {
-            let before = std::mem::replace(&mut current.scenario, Arc::clone(scenario));
-            Arc::make_mut(&mut current.state).adapt(&before, scenario);
-        }
-        let is_full = detail == Detail::Full;
-        let begins = is_full && current.state.full.is_none();
-        if is_full != current.state.full.is_some() {
-            Arc::make_mut(&mut current.state).full = begins.then(|| Box::new(Full::new(now)));
-        }
-        begins
-    }
-
-    /// Locks the present state. The lock is held only to change the state or to share it with a scrape.
-    fn current(&self) -> MutexGuard<'_, Current> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Catalog {
-    fn get(&self, id: &ScenarioId) -> Option<&Entry> {
-        self.entries.binary_search_by(|entry| entry.id.cmp(id)).ok().map(|at| &*self.entries[at])
-    }
-}
-
-/// Last complete scrape of each scraper. Prometheus servers that scrape in parallel are distinguished by address and
-/// user agent. Those with both in common count as one scraper, and only the first of them receives the initial value of
-/// a counter.
-#[derive(Default)]
-struct Scrapers(Mutex<Vec<(u64, u32)>>);
-
-impl Scrapers {
-    fn known(&self) -> MutexGuard<'_, Vec<(u64, u32)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn last(&self, scraper: u64) -> Option<u32> {
-        self.known().iter().find(|(known, _)| *known == scraper).map(|(_, number)| *number)
-    }
-
-    fn completed(&self, scraper: u64, number: u32) {
-        let mut known = self.known();
-        // Of two concurrent scrapes, the earlier one may end last.
-        let before = known.iter().position(|(known, _)| *known == scraper).map(|at| known.remove(at).1);
-        known.push((scraper, before.map_or(number, |before| before.max(number))));
-        if known.len() > MAX_SCRAPERS {
-            known.remove(0);
-        }
-    }
 }
 
 impl Prometheus {
@@ -313,11 +234,6 @@ impl Prometheus {
             _place: place,
         })
     }
-}
-
-/// Converts a time to seconds since 1970.
-fn seconds(at: DateTime<Utc>) -> f64 {
-    at.timestamp_micros() as f64 / 1e6
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ const LONGEST_MUTE: Duration = Duration::from_hours(366 * 24);
 
 /// Operator command to alerting.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Asked {
+pub enum AlertAction {
     /// Suppresses notifications of matching incidents for a limited time.
     Mute {
         /// Whether it is a maintenance window and not a silence.
@@ -90,7 +90,7 @@ pub enum Asked {
 /// Request for an operator command, with a channel for the reply.
 pub struct AlertRequest {
     /// Command to carry out.
-    pub asked: Asked,
+    pub asked: AlertAction,
     answer: oneshot::Sender<Result<String, String>>,
 }
 
@@ -309,24 +309,24 @@ pub async fn mutes_in(store: &(impl Incidents + ?Sized)) -> Result<Value, StoreE
 }
 
 /// Parses a silence from the format of the API.
-pub fn silence_asked(body: Value) -> Result<Asked, String> {
+pub fn silence_asked(body: Value) -> Result<AlertAction, String> {
     let body: MuteBody = serde_json::from_value(body).map_err(|e| e.to_string())?;
     body.asked(false).map_err(|Problem(_, problem)| problem)
 }
 
 /// Parses an acknowledgement from the format of the API.
-pub fn acknowledge_asked(key: String, author: String, length: Option<&str>) -> Result<Asked, String> {
+pub fn acknowledge_asked(key: String, author: String, length: Option<&str>) -> Result<AlertAction, String> {
     acknowledging(key, author, length).map_err(|Problem(_, problem)| problem)
 }
 
 /// Creates the command that removes an acknowledgement. Returns an error if the author is not valid.
-pub fn unacknowledge_asked(key: String, author: String) -> Result<Asked, String> {
+pub fn unacknowledge_asked(key: String, author: String) -> Result<AlertAction, String> {
     plain(&author, "author").map_err(|Problem(_, problem)| problem)?;
-    Ok(Asked::Unacknowledge { key, author })
+    Ok(AlertAction::Unacknowledge { key, author })
 }
 
 /// Creates the command that resolves an incident manually. Returns an error if a text is not valid.
-pub fn resolve_asked(key: String, author: String, reason: String) -> Result<Asked, String> {
+pub fn resolve_asked(key: String, author: String, reason: String) -> Result<AlertAction, String> {
     resolving(key, author, reason).map_err(|Problem(_, problem)| problem)
 }
 
@@ -355,7 +355,7 @@ pub(super) struct MuteBody {
 
 impl MuteBody {
     /// Converts the body to a command. Returns an error response if it is not valid.
-    pub(super) fn asked(self, maintenance: bool) -> Result<Asked, Problem> {
+    pub(super) fn asked(self, maintenance: bool) -> Result<AlertAction, Problem> {
         let length = units::duration(&self.length).map_err(|problem| bad(format!("`for`: {problem}")))?;
         if length.is_zero() || length > LONGEST_MUTE {
             return Err(bad("`for` must be above 0 and at most a year"));
@@ -370,13 +370,13 @@ impl MuteBody {
             return Err(bad("`match` is empty; to silence everything, write {\"scenario\": {\"matches\": \".\"}}"));
         }
         if self.dry_run {
-            return Ok(Asked::Preview { matches: self.matches });
+            return Ok(AlertAction::Preview { matches: self.matches });
         }
         if !maintenance && (self.author.trim().is_empty() || self.reason.trim().is_empty()) {
             return Err(bad("a silence needs `author` and `reason`"));
         }
         let or = |text: String, other: &str| if text.is_empty() { other.to_owned() } else { text };
-        Ok(Asked::Mute {
+        Ok(AlertAction::Mute {
             maintenance,
             matches: self.matches,
             length,
@@ -408,7 +408,7 @@ pub(super) async fn maintain(
 
 /// Ends a silence or maintenance window.
 pub(super) async fn expire(With(state): With<Arc<State>>, headers: HeaderMap, Path(id): Path<String>) -> Answer {
-    ask(&state, &headers, Asked::Expire { id }).await
+    ask(&state, &headers, AlertAction::Expire { id }).await
 }
 
 /// Request body of an acknowledgement.
@@ -471,24 +471,24 @@ fn plain(text: &str, what: &str) -> Result<(), Problem> {
 }
 
 /// Creates the command that acknowledges an incident. Returns an error response if an argument is not valid.
-pub(super) fn acknowledging(key: String, author: String, length: Option<&str>) -> Result<Asked, Problem> {
+pub(super) fn acknowledging(key: String, author: String, length: Option<&str>) -> Result<AlertAction, Problem> {
     plain(&author, "author")?;
     let length = length.filter(|length| !length.is_empty()).map(units::duration).transpose();
     let length = length.map_err(|problem| bad(format!("`for`: {problem}")))?;
     if length.is_some_and(|length| length.is_zero() || length > LONGEST_MUTE) {
         return Err(bad("`for` must be above 0 and at most a year"));
     }
-    Ok(Asked::Acknowledge { key, author, length })
+    Ok(AlertAction::Acknowledge { key, author, length })
 }
 
 /// Creates the command that resolves an incident manually. Returns an error response if an argument is not valid.
-pub(super) fn resolving(key: String, author: String, reason: String) -> Result<Asked, Problem> {
+pub(super) fn resolving(key: String, author: String, reason: String) -> Result<AlertAction, Problem> {
     plain(&author, "author")?;
     plain(&reason, "reason")?;
-    Ok(Asked::Resolve { key, author, reason })
+    Ok(AlertAction::Resolve { key, author, reason })
 }
 
-async fn ask(state: &State, headers: &HeaderMap, asked: Asked) -> Answer {
+async fn ask(state: &State, headers: &HeaderMap, asked: AlertAction) -> Answer {
     // Another site must not be able to make a visitor's browser silence anything. A browser that does not send this
     // header cannot do so either: browsers send a preflight request before they send JSON to another origin.
     if headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none") {
@@ -498,7 +498,7 @@ async fn ask(state: &State, headers: &HeaderMap, asked: Asked) -> Answer {
 }
 
 /// Sends a command and waits until its effect is written.
-pub(super) async fn put(state: &State, asked: Asked) -> Result<String, Problem> {
+pub(super) async fn put(state: &State, asked: AlertAction) -> Result<String, Problem> {
     let stopping = || Problem(StatusCode::SERVICE_UNAVAILABLE, "wachta is stopping".into());
     let (answer, heard) = oneshot::channel();
     state.alerts.send(AlertRequest { asked, answer }).await.map_err(|_| stopping())?;

@@ -5,9 +5,9 @@
 
 mod admin;
 mod api;
-mod beat;
 mod config;
 mod guard;
+mod heartbeat;
 mod metrics;
 pub mod page;
 mod probe;
@@ -32,7 +32,7 @@ use crate::store::Store;
 use crate::store::evidence::EvidenceFolder;
 
 pub use api::{
-    AlertRequest, Asked, WhyQuery, acknowledge_asked, decisions_in, incidents_in, mutes_in, resolve_asked,
+    AlertAction, AlertRequest, WhyQuery, acknowledge_asked, decisions_in, incidents_in, mutes_in, resolve_asked,
     silence_asked, unacknowledge_asked,
 };
 pub use config::Config;
@@ -145,8 +145,8 @@ pub fn router(state: State) -> Router {
         .route(path::HEALTHY, get(admin::healthy))
         .route(path::READY, get(admin::ready))
         .route(path::RELOAD, post(admin::reload))
-        .route(&format!("{}{{name}}", path::BEAT), get(beat::success).post(beat::success))
-        .route(&format!("{}{{name}}/{{what}}", path::BEAT), get(beat::told).post(beat::told))
+        .route(&format!("{}{{name}}", path::BEAT), get(heartbeat::success).post(heartbeat::success))
+        .route(&format!("{}{{name}}/{{what}}", path::BEAT), get(heartbeat::told).post(heartbeat::told))
         .route(path::CONFIG, get(probe::config))
         .route(path::LOGS, get(probe::logs))
         .route(path::API_INCIDENTS, get(api::incidents))

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{RawQuery, Request as Asked, State as With};
+use axum::extract::{RawQuery, Request as AlertAction, State as With};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -33,7 +33,7 @@ pub struct Probes {
     prober: Prober,
     registry: Registry,
     loaded: RwLock<Option<Arc<Loaded>>>,
-    recent: Mutex<Recent>,
+    recent: Mutex<ProbeHistory>,
     metrics: Mutex<Option<Metrics>>,
 }
 
@@ -74,13 +74,13 @@ impl Metrics {
 }
 
 #[derive(Default)]
-struct Recent {
+struct ProbeHistory {
     next: u64,
-    results: VecDeque<Arc<Kept>>,
+    results: VecDeque<Arc<ProbeResult>>,
 }
 
 /// Result of a probe in the history.
-pub(super) struct Kept {
+pub(super) struct ProbeResult {
     pub(super) id: u64,
     pub(super) name: String,
     pub(super) target: String,
@@ -92,7 +92,7 @@ pub(super) struct Kept {
     metrics: Bytes,
 }
 
-impl Kept {
+impl ProbeResult {
     /// Formats the log, metrics and module of the probe.
     fn debug(&self) -> String {
         format!(
@@ -111,7 +111,7 @@ impl Probes {
             prober,
             registry,
             loaded: RwLock::new(None),
-            recent: Mutex::new(Recent::default()),
+            recent: Mutex::new(ProbeHistory::default()),
             metrics: Mutex::new(None),
         }
     }
@@ -156,7 +156,7 @@ impl Probes {
         self.loaded.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn keep(&self, mut kept: Kept) -> Arc<Kept> {
+    fn keep(&self, mut kept: ProbeResult) -> Arc<ProbeResult> {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         kept.id = recent.next;
         recent.next += 1;
@@ -169,7 +169,7 @@ impl Probes {
     }
 
     /// Returns the recent results, newest first.
-    pub(super) fn recent(&self) -> Vec<Arc<Kept>> {
+    pub(super) fn recent(&self) -> Vec<Arc<ProbeResult>> {
         let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         recent.results.iter().rev().cloned().collect()
     }
@@ -182,7 +182,7 @@ fn plain(status: StatusCode, text: impl Into<String>) -> Response {
 }
 
 /// Handles `/probe?target=&module=&hostname=&debug=`.
-pub(super) async fn probe(With(state): With<Arc<State>>, asked: Asked) -> Response {
+pub(super) async fn probe(With(state): With<Arc<State>>, asked: AlertAction) -> Response {
     let (asked, _) = asked.into_parts();
     super::harden(answer(&state.probes, &asked).await)
 }
@@ -247,7 +247,7 @@ async fn answer(probes: &Probes, asked: &Parts) -> Response {
     drop(place);
     let debug = parameter("debug").is_some_and(|debug| debug == "true");
     let metrics = Bytes::from(report.metrics);
-    let kept = probes.keep(Kept {
+    let kept = probes.keep(ProbeResult {
         id: 0,
         name: name.to_owned(),
         target: without_password(target.to_owned()),

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use wachta::app::config;
-use wachta::app::library::Disk;
+use wachta::app::scenario_source::DiskSource;
 use wachta::app::{App, Setup};
 use wachta::store::SqliteFile;
 
@@ -56,7 +56,7 @@ async fn start(folder: &Folder, text: &str) -> App {
     App::start(Setup {
         config,
         config_file: None,
-        library: Arc::new(Disk::new(folder.path())),
+        library: Arc::new(DiskSource::new(folder.path())),
         lookup: None,
         store: Arc::new(SqliteFile::new(&format!("sqlite:{}/w.db", folder.path().display()), true)),
         folder: folder.path().join("w.state"),

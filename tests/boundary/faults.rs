@@ -278,7 +278,7 @@ fn agent_that_dies() {
         let app = wachta::app::App::start(wachta::app::Setup {
             config: config.unwrap(),
             config_file: Some("wachta.yaml".into()),
-            library: Arc::new(wachta::app::library::Disk::new(".")),
+            library: Arc::new(wachta::app::scenario_source::DiskSource::new(".")),
             lookup: None,
             store: Arc::new(DyingFile { writes: Arc::default(), nth: nth.parse().unwrap() }),
             folder: "state".into(),

@@ -82,9 +82,9 @@ async fn hear(State(notifications): State<Notifications>, Json(notification): Js
 }
 
 /// A disk of its own for the store, so that it can be filled; gone with the test.
-struct Disk(PathBuf);
+struct DiskSource(PathBuf);
 
-impl Disk {
+impl DiskSource {
     /// Mounts one; none where that is not allowed.
     fn mount(at: PathBuf) -> Option<Self> {
         std::fs::create_dir_all(&at).unwrap();
@@ -115,7 +115,7 @@ impl Disk {
     }
 }
 
-impl Drop for Disk {
+impl Drop for DiskSource {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
@@ -167,7 +167,7 @@ fn ended_while_away(log: &[Value]) -> Vec<String> {
 
 struct World {
     folder: PathBuf,
-    disk: Option<Disk>,
+    disk: Option<DiskSource>,
     targets: Targets,
     notifications: Notifications,
     seed: u64,
@@ -444,7 +444,7 @@ async fn the_watch_stays_when_the_store_goes() {
     let hook = listen(Router::new().route("/", post(hear)).with_state(Arc::clone(&notifications))).await;
     let folder = Folder::new("store-goes");
     write_files(&folder, &url, &hook, scenarios);
-    let disk = Disk::mount(folder.path().join("disk"));
+    let disk = DiskSource::mount(folder.path().join("disk"));
     let can_fill = disk.is_some();
     if !can_fill {
         eprintln!("NOT TESTED: a full disk, since no file system can be mounted here");
@@ -515,7 +515,7 @@ async fn an_agent_starts_with_a_store_that_cannot_be_written() {
             let hook = listen(Router::new().route("/", post(hear)).with_state(Arc::clone(&notifications))).await;
             let folder = Folder::new("starts-without");
             write_files(&folder, &url, &hook, 2);
-            let Some(disk) = Disk::mount(folder.path().join("disk")) else {
+            let Some(disk) = DiskSource::mount(folder.path().join("disk")) else {
                 eprintln!("NOT TESTED: a start with a full or read-only disk, since none can be mounted here");
                 return;
             };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wachta::app::config;
-use wachta::app::library::Disk;
+use wachta::app::scenario_source::DiskSource;
 use wachta::app::{App, Setup};
 use wachta::store::SqliteFile;
 
@@ -76,7 +76,7 @@ impl Place {
         App::start(Setup {
             config,
             config_file: Some(self.folder.path().join("wachta.yaml")),
-            library: Arc::new(Disk::new(self.folder.path())),
+            library: Arc::new(DiskSource::new(self.folder.path())),
             lookup: None,
             store: Arc::new(SqliteFile::new(&format!("sqlite:{}/w.db", self.folder.path().display()), true)),
             folder: self.folder.path().join("w.state"),

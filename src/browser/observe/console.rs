@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde_json::{Value as Json, json};
 
-use super::{kept, time};
+use super::bounds::{kept, time};
 
 /// Maximum number of stored messages: the latest ones, and the first errors.
 const MESSAGES: usize = 1000;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::Value as Json;
 
-use super::time;
+use super::bounds::time;
 use super::traffic::Answered;
 use super::vitals::Message;
 use crate::outcome::PageTiming;

@@ -14,6 +14,7 @@
 //!          └ har         everything as HAR 1.2
 //! ```
 
+mod bounds;
 mod console;
 mod documents;
 mod downloads;
@@ -183,19 +184,4 @@ impl Observed {
             failed.iter().skip(failed.len().saturating_sub(SHOWN)).map(FailedRequest::json).collect();
         json!({"url": url, "title": title, "console": self.console.last(SHOWN), "failed_requests": failed})
     }
-}
-
-/// Truncates a text to a number of bytes. The cut is between words, because a part of a secret could not be masked.
-fn kept(text: &str, limit: usize) -> String {
-    if text.len() <= limit {
-        return text.to_owned();
-    }
-    let head = &text[..text.floor_char_boundary(limit)];
-    let whole = head.rfind(char::is_whitespace).map_or("", |at| &head[..at]);
-    format!("{whole}…")
-}
-
-/// Returns a time in milliseconds since 1970 if it is in a plausible range, because a browser may send any value.
-fn time(millis: &Json) -> Option<f64> {
-    millis.as_f64().filter(|millis| (1.0..=8e15).contains(millis))
 }

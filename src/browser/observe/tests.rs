@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
+use super::bounds::kept;
 use super::*;
 
 fn folder() -> PathBuf {

@@ -11,7 +11,7 @@ use std::fmt;
 
 use serde_json::{Value as Json, json};
 
-use super::{kept, time};
+use super::bounds::{kept, time};
 use crate::outcome::PageTotals;
 use crate::scenario::Engine;
 

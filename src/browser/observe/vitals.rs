@@ -2,6 +2,7 @@
 
 use serde_json::Value as Json;
 
+use super::bounds::time;
 use crate::outcome::PageTiming;
 
 /// Function for `script.addPreloadScript`; its only argument is the channel [`CHANNEL`].
@@ -47,6 +48,6 @@ pub(super) fn read(params: &Json) -> Option<Message> {
         loaded: seconds("loaded"),
     };
     let url = data["url"].as_str()?.to_owned();
-    let origin = super::time(&data["origin"])?;
+    let origin = time(&data["origin"])?;
     Some(Message { realm: source("realm")?, context: source("context")?, url, origin, timing })
 }

@@ -7,13 +7,11 @@ use std::time::Duration;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, TE, TRANSFER_ENCODING};
 use url::Url;
 
-use super::{Otlp, transport};
 use crate::bounded::credential::SECRET;
 use crate::scenario::keys::{Key, Shape};
 use crate::scenario::reader::Reader;
 use crate::scenario::tree::Node;
 use crate::sink::http::{Headers, read_headers};
-use crate::sink::{Context, HttpSettings, Sink};
 
 /// Default timeout of a batch.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -177,17 +175,6 @@ impl Config {
     /// default.
     pub fn exports_traces(&self) -> bool {
         self.signals.contains(&Signal::Traces)
-    }
-
-    /// Creates the sink.
-    ///
-    /// # Errors
-    ///
-    /// The file with root certificates cannot be read or contains none.
-    pub fn build(&self, context: &Context) -> Result<Box<dyn Sink>, String> {
-        let is_grpc = self.protocol == Protocol::Grpc;
-        let client = (context.http_client)(HttpSettings { roots: self.ca.as_deref(), only_http2: is_grpc })?;
-        Ok(Box::new(Otlp::new(self.clone(), &context.location, transport::Transport::new(self, client))))
     }
 }
 

@@ -27,7 +27,7 @@ use prost::Message as _;
 
 pub use config::{Config, Protocol, Signal};
 
-use super::{Event, Limits, Refusal, Sent, Sink, Size};
+use super::{Context, Event, HttpSettings, Limits, Refusal, Sent, Sink, Size};
 use crate::outcome::Outcome;
 use answer::Export;
 use attributes::SCHEMA_URL;
@@ -164,6 +164,19 @@ fn spans_of(outcome: &Outcome) -> usize {
     // Each request and each of its phases has a span.
     let of_requests = |step: &crate::outcome::StepResult| 6 * step.requests().count();
     1 + outcome.steps.iter().map(|step| 1 + of_requests(step)).sum::<usize>()
+}
+
+impl Config {
+    /// Creates the sink.
+    ///
+    /// # Errors
+    ///
+    /// The file with root certificates cannot be read or contains none.
+    pub fn build(&self, context: &Context) -> Result<Box<dyn Sink>, String> {
+        let is_grpc = self.protocol == Protocol::Grpc;
+        let client = (context.http_client)(HttpSettings { roots: self.ca.as_deref(), only_http2: is_grpc })?;
+        Ok(Box::new(Otlp::new(self.clone(), &context.location, Transport::new(self, client))))
+    }
 }
 
 #[async_trait]

@@ -1,18 +1,12 @@
 //! Encoding of samples: the text format, OpenMetrics, or protobuf.
 
 mod protobuf;
+mod sample;
 mod series;
 mod text;
 
-use crate::names::MetricKind;
-
+pub(super) use sample::{Counter, Head, Histogram, Pairs, Value};
 pub use series::{Exemplar, Series};
-
-use super::histogram::Native;
-use super::state::Example;
-
-/// Names and values of labels.
-pub(super) type Pairs<'a> = &'a [(&'a str, &'a str)];
 
 /// Exposition format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,48 +33,6 @@ impl Format {
             }
         }
     }
-}
-
-/// Common properties of all samples of a family.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Head<'a> {
-    pub name: &'a str,
-    pub help: &'a str,
-    pub kind: MetricKind,
-}
-
-/// Value of one sample.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Value<'a> {
-    Gauge(f64),
-    Counter(Counter<'a>),
-    Histogram(Histogram<'a>),
-}
-
-/// Value of a counter.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Counter<'a> {
-    pub total: f64,
-    /// Time at which the counter was 0, in seconds since 1970.
-    pub created_at: Option<f64>,
-    /// Example of a counted run.
-    pub example: Option<&'a Example>,
-}
-
-/// Value of a histogram.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Histogram<'a> {
-    /// Upper bounds, except that of the last bucket.
-    pub bounds: &'a [f64],
-    /// Cumulative counts up to each bound, and the total.
-    pub cumulative: &'a [u64],
-    pub sum: f64,
-    /// Same runs in narrow buckets.
-    pub native: Option<&'a Native>,
-    /// Time at which the histogram was empty, in seconds since 1970.
-    pub created_at: Option<f64>,
-    /// Example of a counted run.
-    pub example: Option<&'a Example>,
 }
 
 /// Encoder of families in sequence, each followed by its samples. A family without samples is not written.
@@ -158,9 +110,4 @@ impl Encoder {
         };
         std::mem::replace(out, Vec::with_capacity(capacity))
     }
-}
-
-/// Formats the trace id of a run for an exemplar: 32 hexadecimal digits.
-fn trace_id<'a>(example: &Example, buffer: &'a mut [u8; 32]) -> &'a str {
-    example.run.0.simple().encode_lower(buffer)
 }

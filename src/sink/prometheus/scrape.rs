@@ -11,11 +11,12 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::scenario::Scenario;
 
+use super::catalog::Catalog;
 use super::encoder::{Encoder, Format};
 use super::families::{FAMILIES, Subject, head, write_own};
+use super::scrapers::Scrapers;
 use super::selection::Selection;
 use super::state::State;
-use super::{Catalog, Scrapers};
 
 /// Size of a piece, in bytes.
 const PIECE_BYTES: usize = 32 << 10;

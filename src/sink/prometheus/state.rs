@@ -3,13 +3,14 @@
 //! A counter that appears between two scrapes is first exported with its initial value, so that `rate` and `increase`
 //! include its first increase. For this purpose each counter stores the number of the scrape after which it appeared.
 
+use chrono::{DateTime, Utc};
+
 use crate::names::Reason;
 use crate::names::metric::Detail;
 use crate::outcome::{HttpResult, Outcome, PageTiming, Phases, RunId, StepResult, StepStatus, Verdict};
 use crate::scenario::{Scenario, Vital};
 
 use super::histogram::Histogram;
-use super::seconds;
 
 /// Number of series that every scenario has after its first run: its info, success, verdict and duration, and the times
 /// of its last run and last success.
@@ -332,4 +333,9 @@ impl Step {
         let optional = usize::from(self.status_code.is_some()) + usize::from(self.certificate_expires_at.is_some());
         2 + phases + vitals + optional
     }
+}
+
+/// Converts a time to seconds since 1970.
+pub(super) fn seconds(at: DateTime<Utc>) -> f64 {
+    at.timestamp_micros() as f64 / 1e6
 }

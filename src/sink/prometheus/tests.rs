@@ -10,6 +10,7 @@ use super::*;
 use crate::names::{Reason, ReasonClass};
 use crate::outcome::{Hop, HttpResult, PageResult, PageTiming, Phases, RunId, StepResult, StepStatus, Verdict};
 use crate::scenario::{Lookup, LookupError, load};
+use chrono::DateTime;
 
 struct Nothing;
 

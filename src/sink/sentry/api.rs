@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::config::Api;
 use super::item::{CAUSE, cause_id};
+use super::reply::{retry_after, said};
 use crate::bounded::answer::{self, End};
 
 /// Maximum size of a response, in bytes: a page of issues, or one event.
@@ -103,7 +104,7 @@ impl Server<'_> {
             request = request.header(reqwest::header::CONTENT_TYPE, "application/json").body(body.to_string());
         }
         let mut response = request.send().await.map_err(|error| Problem::away(answer::root(&error.without_url())))?;
-        let after = super::retry_after(response.headers());
+        let after = retry_after(response.headers());
         let status = response.status();
         let body = answer::body(&mut response, MAX_ANSWER).await;
         if let End::Broken(error) = body.end {
@@ -112,7 +113,7 @@ impl Server<'_> {
         if status.is_success() {
             return Ok(serde_json::from_slice(&body.bytes).unwrap_or_default());
         }
-        let said = super::said(status, &body.bytes);
+        let said = said(status, &body.bytes);
         // Problems that an operator can correct and temporary problems are retried.
         let is_final = status.is_client_error()
             && !matches!(

@@ -4,13 +4,10 @@ use std::path::{Path, PathBuf};
 
 use url::Url;
 
-use super::Sentry;
-use super::item::Labels;
 use crate::bounded::credential::{Credential, SECRET};
 use crate::scenario::keys::{Key, Shape};
 use crate::scenario::reader::Reader;
 use crate::scenario::tree::Node;
-use crate::sink::{Context, HttpSettings, Sink};
 
 /// Default environment, as in Sentry's own clients.
 const ENVIRONMENT: &str = "production";
@@ -115,21 +112,6 @@ impl Config {
     /// Describes the destination.
     pub fn describe(&self) -> String {
         format!("the project of {}", self.dsn.place())
-    }
-
-    /// Creates the sink.
-    ///
-    /// # Errors
-    ///
-    /// The file with root certificates cannot be read or contains none.
-    pub fn build(&self, context: &Context) -> Result<Box<dyn Sink>, String> {
-        let client = (context.http_client)(HttpSettings { roots: self.ca.as_deref(), ..HttpSettings::default() })?;
-        let labels = Labels {
-            location: context.location.clone(),
-            environment: self.environment.clone(),
-            release: self.release.clone(),
-        };
-        Ok(Box::new(Sentry::new(self.clone(), client, labels, context.evidence.clone())))
     }
 }
 

@@ -11,6 +11,7 @@
 mod api;
 mod config;
 mod item;
+mod reply;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -22,10 +23,9 @@ use reqwest::StatusCode;
 use reqwest::header::{self, HeaderMap};
 use sentry_types::protocol::v7::{Attachment, Envelope, EnvelopeItem, Event as Report, MonitorCheckIn};
 use sentry_types::{Auth, Dsn};
-use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{Absence, Event, Finished, Limits, Refusal, Scenarios, Sent, Sink, Size};
+use super::{Absence, Context, Event, Finished, HttpSettings, Limits, Refusal, Scenarios, Sent, Sink, Size};
 use crate::bounded::answer;
 use crate::incident::{Change, Transition};
 use crate::outcome::{EvidenceKind, Outcome, RunId, Verdict};
@@ -33,6 +33,7 @@ use crate::own_errors::{self, OwnError};
 use crate::scenario::ScenarioId;
 use crate::store::evidence::EvidenceFolder;
 use item::Labels;
+use reply::{retry_after, said};
 
 pub use config::{Api, Config};
 
@@ -52,8 +53,6 @@ const MAX_CHECK_IN_AGE: TimeDelta = TimeDelta::minutes(5);
 const DEFAULT_LIMIT: Duration = Duration::from_secs(60);
 /// Maximum size of an attached response, in bytes.
 const MAX_RESPONSE: usize = 1 << 20;
-/// Maximum length of a stored reason, in characters.
-const MAX_REASON: usize = 300;
 
 struct Sentry {
     config: Config,
@@ -116,21 +115,6 @@ impl ServerLimits {
             None => {}
         }
     }
-}
-
-/// Returns the delay requested by the server.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok())?;
-    answer::retry_after(value, Utc::now())
-}
-
-/// Formats the status and the error message of the server on one line.
-fn said(status: StatusCode, body: &[u8]) -> String {
-    let answer: Value = serde_json::from_slice(body).unwrap_or_default();
-    let detail = ["detail", "error", "message"].into_iter().find_map(|name| answer[name].as_str());
-    let text = detail.map_or_else(|| String::from_utf8_lossy(body).into_owned(), ToOwned::to_owned);
-    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_REASON).collect();
-    if line.is_empty() { format!("status {}", status.as_u16()) } else { format!("status {}: {line}", status.as_u16()) }
 }
 
 /// Creates an envelope with this item.
@@ -311,6 +295,23 @@ impl Sentry {
             });
         }
         attachments
+    }
+}
+
+impl Config {
+    /// Creates the sink.
+    ///
+    /// # Errors
+    ///
+    /// The file with root certificates cannot be read or contains none.
+    pub fn build(&self, context: &Context) -> Result<Box<dyn Sink>, String> {
+        let client = (context.http_client)(HttpSettings { roots: self.ca.as_deref(), ..HttpSettings::default() })?;
+        let labels = Labels {
+            location: context.location.clone(),
+            environment: self.environment.clone(),
+            release: self.release.clone(),
+        };
+        Ok(Box::new(Sentry::new(self.clone(), client, labels, context.evidence.clone())))
     }
 }
 

@@ -8,6 +8,7 @@ use crate::incident::{Incident, Subject};
 use crate::scenario::{Lookup, LookupError, Scenario, load};
 use crate::sink::HttpSettings;
 use crate::sink::fixtures::{self, Answerer};
+use serde_json::Value;
 
 struct Nothing;
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 
 use super::svg;
-use super::view::{Moment, PATH, seconds_text, spent};
+use super::view::{PATH, TimeView, seconds_text, spent};
 use crate::names::path;
 use crate::outcome::{EvidenceKind, Outcome, StepStatus};
 use crate::scenario::{Action, Group, Pretty, Scenario, Step};
@@ -178,7 +178,7 @@ pub struct StepView {
     bar: String,
     place: String,
     http: Option<String>,
-    certificate: Option<Moment>,
+    certificate: Option<TimeView>,
     notes: Vec<Masked>,
     decided: bool,
     failure: Option<FailureView>,
@@ -217,7 +217,7 @@ pub fn steps(outcome: &Outcome, now: DateTime<Utc>) -> Vec<StepView> {
             bar: svg::bar(step.offset.as_secs_f64(), step.duration.as_secs_f64(), total, step.status),
             place: step.place.clone(),
             http: step.http.as_ref().map(|http| format!("{} {} → {}", http.method, http.url, http.status)),
-            certificate: step.certificate_expires_at.map(|at| Moment::new(at, now)),
+            certificate: step.certificate_expires_at.map(|at| TimeView::new(at, now)),
             decided: outcome.failed_step == Some(index),
             // A failed group and skipped steps only repeat the failure of the deciding step.
             failure: step.failure.as_ref().filter(|_| tells_something_new(outcome, index)).map(|failure| FailureView {

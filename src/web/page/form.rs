@@ -12,18 +12,18 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use super::render::{Absent, Frame};
-use super::view::{Moment, incident_path};
+use super::render::{PageError, PageLayout};
+use super::view::{TimeView, incident_path};
 use crate::incident::{Incident, Matchers};
 use crate::notify::During;
 use crate::web::State;
-use crate::web::api::{self, Asked, MuteBody, Problem};
+use crate::web::api::{self, AlertAction, MuteBody, Problem};
 
 /// Content of a form.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Said {
-    ask: Ask,
+pub(super) struct IncidentForm {
+    ask: FormAction,
     #[serde(default)]
     author: String,
     #[serde(default)]
@@ -41,7 +41,7 @@ pub(super) struct Said {
 /// Action requested by a form.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Ask {
+enum FormAction {
     Ack,
     Unack,
     Resolve,
@@ -54,11 +54,13 @@ pub(super) async fn asked(
     With(state): With<Arc<State>>,
     Path(key): Path<String>,
     headers: HeaderMap,
-    form: Result<Form<Said>, FormRejection>,
+    form: Result<Form<IncidentForm>, FormRejection>,
 ) -> Response {
     match carry_out(&state, &key, &headers, form).await {
         Ok(()) => Redirect::to(&format!("{}#silence", incident_path(&key))).into_response(),
-        Err(Problem(status, text)) => Absent::Refused(status, text, incident_path(&key)).page(&Frame::new(&state)),
+        Err(Problem(status, text)) => {
+            PageError::Refused(status, text, incident_path(&key)).page(&PageLayout::new(&state))
+        }
     }
 }
 
@@ -66,18 +68,18 @@ async fn carry_out(
     state: &State,
     key: &str,
     headers: &HeaderMap,
-    form: Result<Form<Said>, FormRejection>,
+    form: Result<Form<IncidentForm>, FormRejection>,
 ) -> Result<(), Problem> {
     if !is_own_page(headers) {
         return Err(api::foreign());
     }
     let said = form.map_err(|refused| api::bad(refused.body_text()))?.0;
     let asked = match said.ask {
-        Ask::Ack => api::acknowledging(key.to_owned(), said.author, Some(&said.length))?,
-        Ask::Unack => api::unacknowledge_asked(key.to_owned(), said.author).map_err(api::bad)?,
-        Ask::Resolve => api::resolving(key.to_owned(), said.author, said.reason)?,
-        Ask::End => Asked::Expire { id: said.id },
-        Ask::Silence => {
+        FormAction::Ack => api::acknowledging(key.to_owned(), said.author, Some(&said.length))?,
+        FormAction::Unack => api::unacknowledge_asked(key.to_owned(), said.author).map_err(api::bad)?,
+        FormAction::Resolve => api::resolving(key.to_owned(), said.author, said.reason)?,
+        FormAction::End => AlertAction::Expire { id: said.id },
+        FormAction::Silence => {
             let incident = state.store.incident(key).await?;
             let incident = incident.ok_or_else(|| api::bad(format!("no incident with the key `{key}`")))?;
             let matches = matches(&incident, &said.what);
@@ -132,7 +134,7 @@ pub(super) struct MuteRow {
     id: String,
     what: &'static str,
     pairs: String,
-    until: Option<Moment>,
+    until: Option<TimeView>,
     author: String,
     reason: String,
 }
@@ -168,7 +170,7 @@ pub(super) fn rows(mutings: Vec<Muting>, now: DateTime<Utc>) -> Vec<MuteRow> {
             Some(during) => format!("{}, {during}", mute.matches),
             None => mute.matches.to_string(),
         },
-        until: Some(Moment::new(mute.until, now)),
+        until: Some(TimeView::new(mute.until, now)),
         id: mute.id,
         author: mute.author,
         reason: mute.reason,

@@ -10,9 +10,9 @@ use chrono::{DateTime, Utc};
 use minijinja::context;
 
 use super::detail;
-use super::render::{Absent, Frame, page, shown};
+use super::render::{PageError, PageLayout, page, shown};
 use super::svg;
-use super::view::{self, DecisionRow, IncidentView, Moment, NotificationRow, ProbeRow, RunRow, ScenarioRow, SinkRow};
+use super::view::{self, DecisionRow, IncidentView, NotificationRow, ProbeRow, RunRow, ScenarioRow, SinkRow, TimeView};
 use crate::incident::{DecisionReason, Incident, Subject};
 use crate::notify::Window;
 use crate::outcome::{EvidenceKind, Outcome, RunId, Verdict};
@@ -25,15 +25,15 @@ const INCIDENTS: u32 = 500;
 const RUNS_OF_INCIDENT: u32 = 200;
 
 /// Result of a handler.
-type Page = Result<Response, Absent>;
+type Page = Result<Response, PageError>;
 
 /// Handles `/`: shows the present problems first, then everything else.
 pub(super) async fn overview(With(state): With<Arc<State>>) -> Response {
-    let frame = Frame::new(&state);
+    let frame = PageLayout::new(&state);
     overview_page(&state, &frame).await.unwrap_or_else(|absent| absent.page(&frame))
 }
 
-async fn overview_page(state: &State, frame: &Frame) -> Page {
+async fn overview_page(state: &State, frame: &PageLayout) -> Page {
     let now = Utc::now();
     let overview = state.overview.borrow().clone();
     let incidents = state.store.incidents(INCIDENTS).await?;
@@ -96,18 +96,18 @@ fn windows(overview: &Overview, now: DateTime<Utc>, is_meant: impl Fn(&Window) -
 
 /// Handles `/scenario/<id>`.
 pub(super) async fn scenario(With(state): With<Arc<State>>, Path(id): Path<String>) -> Response {
-    let frame = Frame::new(&state);
+    let frame = PageLayout::new(&state);
     scenario_page(&state, &frame, &id).await.unwrap_or_else(|absent| absent.page(&frame))
 }
 
-async fn scenario_page(state: &State, frame: &Frame, id: &str) -> Page {
+async fn scenario_page(state: &State, frame: &PageLayout, id: &str) -> Page {
     let now = Utc::now();
     let overview = state.overview.borrow().clone();
     let scenario = overview.scenarios.get(id);
     let runs = state.store.recent(Some(id), 50).await?;
     let Some(name) = scenario.map(|found| found.name.clone()).or_else(|| runs.first().map(|run| run.name.clone()))
     else {
-        return Err(Absent::Unknown(format!("There is no scenario with the id “{id}”, and no stored run of one.")));
+        return Err(PageError::Unknown(format!("There is no scenario with the id “{id}”, and no stored run of one.")));
     };
     let subject = Subject(id.into());
     let decisions = state.store.decisions(&subject, 50).await?;
@@ -126,7 +126,7 @@ async fn scenario_page(state: &State, frame: &Frame, id: &str) -> Page {
         context! {
             kind => scenario.kind.as_str(),
             schedule => scenario.schedule.to_string(),
-            next => shown(scenario.next_after(now).map(|due| Moment::new(due, now))),
+            next => shown(scenario.next_after(now).map(|due| TimeView::new(due, now))),
             severity => scenario.alert.severity.as_str(),
             alert => view::alert_text(scenario),
             timeout => view::spent(scenario.timeout),
@@ -166,13 +166,13 @@ fn points(runs: &[Outcome]) -> Vec<svg::Point> {
 
 /// Handles `/run/<run id>`.
 pub(super) async fn run(With(state): With<Arc<State>>, Path(id): Path<String>) -> Response {
-    let frame = Frame::new(&state);
+    let frame = PageLayout::new(&state);
     run_page(&state, &frame, &id).await.unwrap_or_else(|absent| absent.page(&frame))
 }
 
-async fn run_page(state: &State, frame: &Frame, id: &str) -> Page {
+async fn run_page(state: &State, frame: &PageLayout, id: &str) -> Page {
     let now = Utc::now();
-    let missing = || Absent::Unknown(format!("There is no run “{id}”. Old runs are deleted."));
+    let missing = || PageError::Unknown(format!("There is no run “{id}”. Old runs are deleted."));
     let run = RunId(id.parse().map_err(|_| missing())?);
     let outcome = state.store.run(run).await?.ok_or_else(missing)?;
     let total = outcome.duration.as_secs_f64();
@@ -181,8 +181,8 @@ async fn run_page(state: &State, frame: &Frame, id: &str) -> Page {
         row => shown(RunRow::new(&outcome, now)),
         kind => outcome.kind.as_str(),
         location => outcome.location.as_str(),
-        due => shown(Moment::new(outcome.due_at, now)),
-        started => shown(Moment::new(outcome.started_at, now)),
+        due => shown(TimeView::new(outcome.due_at, now)),
+        started => shown(TimeView::new(outcome.started_at, now)),
         lag => view::spent(lag),
         axis => svg::axis(total),
         steps => shown(detail::steps(&outcome, now)),
@@ -211,16 +211,15 @@ async fn findings(state: &State, outcome: &Outcome) -> Vec<detail::PageFindings>
 
 /// Handles `/incident/<dedup key>`.
 pub(super) async fn incident(With(state): With<Arc<State>>, Path(key): Path<String>) -> Response {
-    let frame = Frame::new(&state);
+    let frame = PageLayout::new(&state);
     incident_page(&state, &frame, &key).await.unwrap_or_else(|absent| absent.page(&frame))
 }
 
-async fn incident_page(state: &State, frame: &Frame, key: &str) -> Page {
+async fn incident_page(state: &State, frame: &PageLayout, key: &str) -> Page {
     let now = Utc::now();
-    let found =
-        state.store.incident(key).await?.ok_or_else(|| {
-            Absent::Unknown(format!("There is no incident “{key}”. Old resolved incidents are deleted."))
-        })?;
+    let found = state.store.incident(key).await?.ok_or_else(|| {
+        PageError::Unknown(format!("There is no incident “{key}”. Old resolved incidents are deleted."))
+    })?;
     let until = found.resolved_at.unwrap_or(now);
     let scenario = (!found.subject.is_agent()).then_some(found.subject.scenario());
     let all = state.store.recent(scenario, RUNS_OF_INCIDENT).await?;
@@ -282,8 +281,8 @@ pub(super) async fn evidence(With(state): With<Arc<State>>, Path((run, name)): P
         Err(_) => None,
     };
     let Some(bytes) = bytes else {
-        let absent = Absent::Unknown("There is no such evidence. It is deleted together with its run.".to_owned());
-        return absent.page(&Frame::new(&state));
+        let absent = PageError::Unknown("There is no such evidence. It is deleted together with its run.".to_owned());
+        return absent.page(&PageLayout::new(&state));
     };
     let kind = match bytes.as_slice() {
         [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => "image/png",

@@ -7,7 +7,7 @@ use axum::response::{Html, IntoResponse, Response};
 use minijinja::{Environment, Value, context};
 use serde::Serialize;
 
-use super::view::Moment;
+use super::view::TimeView;
 use crate::store::StoreError;
 use crate::web::State;
 
@@ -44,14 +44,14 @@ fn sign(word: &str) -> &'static str {
 
 /// Data shown on every page around its content.
 #[derive(Debug, Serialize)]
-pub(super) struct Frame {
+pub(super) struct PageLayout {
     version: &'static str,
     location: String,
-    loaded: Option<Moment>,
+    loaded: Option<TimeView>,
     now: String,
 }
 
-impl Frame {
+impl PageLayout {
     /// Creates the layout data for the present state.
     pub(super) fn new(state: &State) -> Self {
         let overview = state.overview.borrow();
@@ -59,7 +59,7 @@ impl Frame {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             location: overview.location.clone(),
-            loaded: overview.loaded_at.map(|at| Moment::new(at, now)),
+            loaded: overview.loaded_at.map(|at| TimeView::new(at, now)),
             now: now.format("%Y-%m-%d %H:%M:%S UTC").to_string(),
         }
     }
@@ -71,7 +71,7 @@ pub(super) fn shown(view: impl Serialize) -> Value {
 }
 
 /// Renders a template.
-pub(super) fn page(status: StatusCode, template: &str, frame: &Frame, content: Value) -> Response {
+pub(super) fn page(status: StatusCode, template: &str, frame: &PageLayout, content: Value) -> Response {
     let rendered = TEMPLATES
         .get_template(template)
         .and_then(|template| template.render(context! { frame => shown(frame), ..content }));
@@ -91,7 +91,7 @@ pub(super) fn page(status: StatusCode, template: &str, frame: &Frame, content: V
 
 /// Reason for not rendering a page.
 #[derive(Debug)]
-pub(super) enum Absent {
+pub(super) enum PageError {
     /// The requested object does not exist; the text describes it.
     Unknown(String),
     /// The store returned an error.
@@ -100,15 +100,15 @@ pub(super) enum Absent {
     Refused(StatusCode, String, String),
 }
 
-impl From<StoreError> for Absent {
+impl From<StoreError> for PageError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
 }
 
-impl Absent {
+impl PageError {
     /// Renders the error page.
-    pub(super) fn page(self, frame: &Frame) -> Response {
+    pub(super) fn page(self, frame: &PageLayout) -> Response {
         let (status, title, text, back) = match self {
             Self::Unknown(text) => (StatusCode::NOT_FOUND, "Not found", text, None),
             Self::Refused(status, text, back) => (status, "Request failed", text, Some(back)),

@@ -23,7 +23,7 @@ use crate::secret::{Masked, Masker};
 use crate::sink::prometheus::Prometheus;
 use crate::store::evidence::EvidenceFolder;
 use crate::store::{Batch, DeliveryStatus, History as _, Outbox as _, Runs as _, Sqlite};
-use crate::web::{Asked, Overview, Probes, State, router};
+use crate::web::{AlertAction, Overview, Probes, State, router};
 use crate::wire::tls::Trusted;
 
 const EVIL: &str = "<script>alert(\"1\")</script> & 'it'";
@@ -348,7 +348,7 @@ async fn forms_of_an_incident_ask_and_those_of_other_pages_do_not() {
     let list = Arc::clone(&heard);
     tokio::spawn(async move {
         while let Some(request) = asked.recv().await {
-            let known = request.asked != Asked::Expire { id: "gone".into() };
+            let known = request.asked != AlertAction::Expire { id: "gone".into() };
             list.lock().unwrap().push(request.asked.clone());
             request.answer(if known { Ok("done".into()) } else { Err("there is none".into()) });
         }
@@ -367,7 +367,7 @@ async fn forms_of_an_incident_ask_and_those_of_other_pages_do_not() {
         assert_eq!(status, StatusCode::SEE_OTHER, "{form}: {body}");
         assert_eq!(headers["location"], "/incident/shop:1#silence");
     }
-    let mute = |key: &str, value: &str, length, author: &str, reason: &str| Asked::Mute {
+    let mute = |key: &str, value: &str, length, author: &str, reason: &str| AlertAction::Mute {
         maintenance: false,
         matches: [(key.to_owned(), value.to_owned())].into(),
         length,
@@ -378,9 +378,9 @@ async fn forms_of_an_incident_ask_and_those_of_other_pages_do_not() {
     };
     let expected = [
         mute("scenario", "shop", Duration::from_hours(2), "ania", "known & old"),
-        Asked::Acknowledge { key: "shop:1".into(), author: "ania".into(), length: None },
+        AlertAction::Acknowledge { key: "shop:1".into(), author: "ania".into(), length: None },
         mute(tag, value, Duration::from_mins(30), "a", "r"),
-        Asked::Expire { id: "abc".into() },
+        AlertAction::Expire { id: "abc".into() },
     ];
     assert_eq!(*heard.lock().unwrap(), expected);
 

@@ -19,13 +19,13 @@ pub(super) const PATH: &AsciiSet =
 
 /// Time in readable and in machine-readable form.
 #[derive(Debug, Clone, Serialize)]
-pub struct Moment {
+pub struct TimeView {
     iso: String,
     text: String,
     ago: String,
 }
 
-impl Moment {
+impl TimeView {
     /// Formats a time, including its distance from now.
     pub fn new(at: DateTime<Utc>, now: DateTime<Utc>) -> Self {
         Self {
@@ -89,7 +89,7 @@ pub struct RunRow {
     reason: Option<&'static str>,
     message: Option<Masked>,
     step: Option<String>,
-    ended: Moment,
+    ended: TimeView,
     duration: String,
 }
 
@@ -104,7 +104,7 @@ impl RunRow {
             reason: outcome.reason.map(crate::names::Reason::as_str),
             message: outcome.message.clone(),
             step: outcome.deciding_step().map(|step| step.name.clone()),
-            ended: Moment::new(outcome.ended_at, now),
+            ended: TimeView::new(outcome.ended_at, now),
             duration: spent(outcome.duration),
         }
     }
@@ -116,9 +116,9 @@ pub struct SinkRow {
     name: String,
     destination: String,
     waiting: u64,
-    oldest: Option<Moment>,
-    failing_since: Option<Moment>,
-    error: Option<(Moment, String)>,
+    oldest: Option<TimeView>,
+    failing_since: Option<TimeView>,
+    error: Option<(TimeView, String)>,
     refused: Vec<RefusedRow>,
 }
 
@@ -126,14 +126,14 @@ pub struct SinkRow {
 struct RefusedRow {
     scenario: String,
     run: String,
-    ended: Moment,
+    ended: TimeView,
     reason: String,
 }
 
 impl SinkRow {
     /// Creates the row of a sink.
     pub fn new(status: &crate::sink::Status, now: DateTime<Utc>) -> Self {
-        let moment = |at: &DateTime<Utc>| Moment::new(*at, now);
+        let moment = |at: &DateTime<Utc>| TimeView::new(*at, now);
         let refused = status.refused.iter().rev().map(|refused| RefusedRow {
             scenario: refused.about.to_string(),
             run: refused.run.to_string(),
@@ -159,20 +159,20 @@ pub struct ProbeRow {
     module: String,
     verdict: &'static str,
     duration: String,
-    at: Moment,
+    at: TimeView,
     log: String,
 }
 
 impl ProbeRow {
     /// Creates the row of a probe.
-    pub fn new(kept: &crate::web::probe::Kept, now: DateTime<Utc>) -> Self {
+    pub fn new(kept: &crate::web::probe::ProbeResult, now: DateTime<Utc>) -> Self {
         let verdict = if kept.success { Verdict::Passed } else { Verdict::Failed };
         Self {
             target: kept.target.clone(),
             module: kept.name.clone(),
             verdict: verdict.as_str(),
             duration: spent(kept.took),
-            at: Moment::new(kept.at, now),
+            at: TimeView::new(kept.at, now),
             log: format!("{}?id={}", path::LOGS, kept.id),
         }
     }
@@ -190,10 +190,10 @@ pub struct ScenarioRow {
     verdict: Option<&'static str>,
     reason: Option<&'static str>,
     run: Option<String>,
-    last: Option<Moment>,
+    last: Option<TimeView>,
     duration: Option<String>,
     strip: String,
-    next: Option<Moment>,
+    next: Option<TimeView>,
     incident: Option<String>,
     #[serde(skip)]
     rank: u8,
@@ -223,10 +223,10 @@ impl ScenarioRow {
             verdict: last.map(|run| run.verdict.as_str()),
             reason: last.and_then(|run| run.reason).map(crate::names::Reason::as_str),
             run: last.map(|run| run.run.to_string()),
-            last: last.map(|run| Moment::new(run.ended_at, now)),
+            last: last.map(|run| TimeView::new(run.ended_at, now)),
             duration: last.map(|run| spent(run.duration)),
             strip: svg::strip(&points),
-            next: scenario.next_after(now).map(|due| Moment::new(due, now)),
+            next: scenario.next_after(now).map(|due| TimeView::new(due, now)),
             incident: incident.map(|incident| incident_path(&incident.dedup_key())),
             rank: match (incident, last.map(|run| run.verdict)) {
                 (Some(_), _) => 0,
@@ -267,9 +267,9 @@ pub struct IncidentView {
     location: String,
     severity: &'static str,
     open: bool,
-    opened: Moment,
+    opened: TimeView,
     opened_by: String,
-    resolved: Option<Moment>,
+    resolved: Option<TimeView>,
     resolved_by: Option<String>,
     lasted: String,
     verdict: &'static str,
@@ -284,8 +284,8 @@ pub struct IncidentView {
     tags: Vec<String>,
     target: Option<String>,
     ending: Option<String>,
-    unwatched: Option<(Moment, String)>,
-    acknowledged: Option<(String, Moment, Option<Moment>)>,
+    unwatched: Option<(TimeView, String)>,
+    acknowledged: Option<(String, TimeView, Option<TimeView>)>,
 }
 
 impl IncidentView {
@@ -301,9 +301,9 @@ impl IncidentView {
             location: incident.location.clone(),
             severity: incident.severity.as_str(),
             open: incident.is_open(),
-            opened: Moment::new(incident.opened_at, now),
+            opened: TimeView::new(incident.opened_at, now),
             opened_by: incident.opened_by.to_string(),
-            resolved: incident.resolved_at.map(|at| Moment::new(at, now)),
+            resolved: incident.resolved_at.map(|at| TimeView::new(at, now)),
             resolved_by: incident.resolved_by.map(|run| run.to_string()),
             lasted: lasted(incident.resolved_at.unwrap_or(now) - incident.opened_at),
             verdict: incident.verdict.as_str(),
@@ -321,12 +321,10 @@ impl IncidentView {
                 Some(by) => format!("{} by {by}", ending.meaning()),
                 None => ending.meaning().to_owned(),
             }),
-            unwatched: incident.unwatched.as_ref().map(|it| (Moment::new(it.since, now), it.reason.clone())),
-            acknowledged: incident
-                .acknowledged
-                .as_ref()
-                .filter(|_| incident.is_open())
-                .map(|it| (it.author.clone(), Moment::new(it.at, now), it.until.map(|until| Moment::new(until, now)))),
+            unwatched: incident.unwatched.as_ref().map(|it| (TimeView::new(it.since, now), it.reason.clone())),
+            acknowledged: incident.acknowledged.as_ref().filter(|_| incident.is_open()).map(|it| {
+                (it.author.clone(), TimeView::new(it.at, now), it.until.map(|until| TimeView::new(until, now)))
+            }),
         }
     }
 }
@@ -336,8 +334,8 @@ impl IncidentView {
 pub struct DecisionRow {
     why: &'static str,
     detail: String,
-    first: Moment,
-    last: Moment,
+    first: TimeView,
+    last: TimeView,
     count: u64,
     run: Option<String>,
 }
@@ -348,8 +346,8 @@ impl DecisionRow {
         Self {
             why: kept.decision.reason.as_str(),
             detail: kept.decision.detail.clone(),
-            first: Moment::new(kept.first_at, now),
-            last: Moment::new(kept.decision.at, now),
+            first: TimeView::new(kept.first_at, now),
+            last: TimeView::new(kept.decision.at, now),
             count: kept.count,
             run: kept.decision.run.map(|run| run.to_string()),
         }
@@ -362,8 +360,8 @@ pub struct NotificationRow {
     receiver: String,
     event: &'static str,
     state: String,
-    owed: Moment,
-    done: Option<Moment>,
+    owed: TimeView,
+    done: Option<TimeView>,
     problem: Option<String>,
 }
 
@@ -374,8 +372,8 @@ impl NotificationRow {
             receiver: state.notification.receiver.clone(),
             event: state.notification.event.as_str(),
             state: state.state.clone(),
-            owed: Moment::new(state.notification.queued_at, now),
-            done: state.done_at.map(|at| Moment::new(at, now)),
+            owed: TimeView::new(state.notification.queued_at, now),
+            done: state.done_at.map(|at| TimeView::new(at, now)),
             problem: state.problem.clone(),
         }
     }

@@ -8,7 +8,7 @@ use crate::names::MetricKind;
 
 use super::super::histogram::Native;
 use super::super::state::Example;
-use super::{Counter, Head, Histogram, Pairs, Value, trace_id};
+use super::sample::{Counter, Head, Histogram, Pairs, Value, trace_id};
 
 /// Size from which on a family continues in another message, in bytes.
 const MAX_FAMILY_BYTES: usize = 256 << 10;

@@ -6,7 +6,7 @@ use crate::names::MetricKind;
 use crate::outcome::RunId;
 
 use super::super::state::Example;
-use super::{Head, Pairs, Value};
+use super::sample::{Head, Pairs, Value};
 
 /// Label that contains the metric name.
 const NAME: &str = "__name__";

@@ -5,7 +5,7 @@
 use crate::names::MetricKind;
 
 use super::super::state::Example;
-use super::{Head, Pairs, Value, trace_id};
+use super::sample::{Head, Pairs, Value, trace_id};
 
 /// Integers below this limit are written without an exponent.
 const WHOLE: f64 = 1e15;

@@ -101,9 +101,9 @@ const TOLD_WITHIN: Duration = Duration::from_secs(2);
 /// Interval at which the state of the notifications is checked.
 const TOLD_POLL: Duration = Duration::from_millis(20);
 
-fn of(asked: web::Asked) -> alert::Request {
+fn of(asked: web::AlertAction) -> alert::Request {
     match asked {
-        web::Asked::Mute { maintenance, matches, length, during, author, reason, confirmed } => {
+        web::AlertAction::Mute { maintenance, matches, length, during, author, reason, confirmed } => {
             let from = Utc::now();
             let until = from + chrono::TimeDelta::from_std(length).unwrap_or_default();
             // Short enough to be typed, and unique.
@@ -111,17 +111,17 @@ fn of(asked: web::Asked) -> alert::Request {
             let mute = alert::Mute { id, maintenance, matches, from, until, during, author, reason, confirmed };
             alert::Request::Mute(mute)
         }
-        web::Asked::Expire { id } => alert::Request::Expire { id },
-        web::Asked::Preview { matches } => alert::Request::Preview { matches },
-        web::Asked::Acknowledge { key, author, length } => alert::Request::Acknowledge { key, author, length },
-        web::Asked::Unacknowledge { key, author } => alert::Request::Unacknowledge { key, author, of: None },
-        web::Asked::Resolve { key, author, reason } => alert::Request::Resolve { key, author, reason },
+        web::AlertAction::Expire { id } => alert::Request::Expire { id },
+        web::AlertAction::Preview { matches } => alert::Request::Preview { matches },
+        web::AlertAction::Acknowledge { key, author, length } => alert::Request::Acknowledge { key, author, length },
+        web::AlertAction::Unacknowledge { key, author } => alert::Request::Unacknowledge { key, author, of: None },
+        web::AlertAction::Resolve { key, author, reason } => alert::Request::Resolve { key, author, reason },
     }
 }
 
 /// Stores a command for the next start of the agent with the given folder. Returns a description of the command. A
 /// running agent has to receive commands directly.
-pub async fn leave(url: &str, folder: &Path, asked: web::Asked) -> Result<String, String> {
+pub async fn leave(url: &str, folder: &Path, asked: web::AlertAction) -> Result<String, String> {
     // Fails if the store does not exist, instead of creating one.
     Sqlite::open_to_read(url).await.map_err(|e| e.to_string())?.close().await;
     let lock = FolderLock::try_take(folder).map_err(|e| e.to_string())?;

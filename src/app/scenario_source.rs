@@ -23,7 +23,7 @@ const MAX_SETTLE: Duration = Duration::from_secs(3);
 pub type File = (String, std::io::Result<String>);
 
 /// Source of scenario files.
-pub trait Library: Send + Sync {
+pub trait ScenarioSource: Send + Sync {
     /// Reads all scenario files, in a stable order.
     fn read(&self, roots: &[String]) -> Vec<File>;
 
@@ -36,20 +36,20 @@ const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Files and folders on disk; relative paths are relative to `base`.
 #[derive(Debug, Clone)]
-pub struct Disk {
+pub struct DiskSource {
     base: PathBuf,
     readers: Readers,
     timeout: Duration,
 }
 
-impl Disk {
+impl DiskSource {
     /// Creates a source; `base` is the folder of the agent configuration.
     pub fn new(base: impl Into<PathBuf>) -> Self {
         Self { base: base.into(), readers: Readers::default(), timeout: READ_TIMEOUT }
     }
 }
 
-impl Library for Disk {
+impl ScenarioSource for DiskSource {
     /// Reads each root on a separate thread, so that a mount that hangs only affects its own root.
     fn read(&self, roots: &[String]) -> Vec<File> {
         let read_root = |root: &String| {
@@ -173,7 +173,7 @@ fn may_change_scenarios(kind: EventKind, path: &Path) -> bool {
 #[derive(Debug, Clone)]
 pub struct Embedded(pub Vec<(String, String)>);
 
-impl Library for Embedded {
+impl ScenarioSource for Embedded {
     fn read(&self, _roots: &[String]) -> Vec<File> {
         self.0.iter().map(|(path, text)| (path.clone(), Ok(text.clone()))).collect()
     }

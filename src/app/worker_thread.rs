@@ -11,12 +11,12 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 const STANDING: Duration = Duration::from_secs(1);
 
 /// Worker thread, which ends when this is dropped.
-pub(super) struct Lane {
+pub(super) struct WorkerThread {
     handle: Handle,
     _until: DropGuard,
 }
 
-impl Lane {
+impl WorkerThread {
     /// Starts a thread with a name. A `niceness` above 0, up to 19, lets the agent's other threads go first if the
     /// processors are overloaded.
     pub(super) fn start(name: &str, niceness: i32) -> std::io::Result<Self> {
