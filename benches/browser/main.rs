@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use ::wachta::demo::{Demo, PASSWORD, Surroundings, USER};
+use ::wachta::demo::{Demo, DemoLookup, PASSWORD, USER};
 use ::wachta::scenario::{Engine, Headless, Lookup, Scenario, load};
 use tokio_util::sync::CancellationToken;
 
@@ -176,14 +176,14 @@ impl Variant {
 }
 
 /// Opens the shop in a thread of its own, so that its CPU time is known; gives the thread's id and where it is.
-fn open_shop(stop: CancellationToken) -> (i32, String, Surroundings) {
+fn open_shop(stop: CancellationToken) -> (i32, String, DemoLookup) {
     let (say, said) = mpsc::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async move {
             let demo = Demo::open(0, 0, &stop).await.expect("loopback");
             let thread = nix::unistd::gettid().as_raw();
-            let _ = say.send((thread, format!("http://{}", demo.http), Surroundings::new(&demo)));
+            let _ = say.send((thread, format!("http://{}", demo.http), DemoLookup::new(&demo)));
             stop.cancelled().await;
         });
     });

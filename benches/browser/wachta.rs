@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use wachta::browser::{BrowserPool, Config, Metrics};
 use wachta::outcome::{Outcome, Verdict};
-use wachta::run::{ConnectivityMonitor, Progress, RunRequest, RunServices, Tokens, run, tls};
+use wachta::run::{ConnectivityMonitor, Progress, RunRequest, RunServices, Tokens, run};
 use wachta::scenario::{Engine, Headless, Lookup, Scenario};
 use wachta::store::evidence::EvidenceFolder;
+use wachta::wire::tls;
 
 use crate::processes;
 

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::state_machine::{Evaluation, closed, ended, note_bad_run, tell};
+use super::state_machine::{Evaluation, closed, counts_against_agent, ended, note_bad_run, tell};
 use super::timers::{Timer, Timers};
 use crate::incident::{Decision, DecisionReason, Ending, Event, Incident, Subject};
 use crate::names::Reason;
-use crate::outcome::{Outcome, RunId, Verdict};
+use crate::outcome::{Outcome, RunId};
 use crate::secret::Masked;
 
 /// Adds an unknown run to the agent's incident, with a message that states how much could not be tested.
@@ -20,13 +20,6 @@ fn note_untested(incident: &mut Incident, outcome: &Outcome, detail: &str) {
         Some(message) => detail.followed_by(": ", message),
         None => detail,
     });
-}
-
-/// Returns whether an outcome counts against the agent: any unknown one, except runs lost by a restart, heartbeats that
-/// were not seen yet, and time in which the agent was suspended.
-pub fn counts_against_agent(outcome: &Outcome) -> bool {
-    outcome.verdict == Verdict::Unknown
-        && !matches!(outcome.reason, Some(Reason::Lost | Reason::NotSeen | Reason::Asleep))
 }
 
 /// Period in which unknown outcomes are counted, and duration without any after which the incident resolves.

@@ -35,7 +35,7 @@ impl Agent {
         assert_eq!(loaded.diagnostics, []);
         let works = Arc::new(AtomicBool::new(true));
         let on = Arc::clone(&works);
-        let line = ConnectivityMonitor::on_run_now(Arc::new(move |_| {
+        let line = ConnectivityMonitor::with_check(Arc::new(move |_| {
             let on = on.load(Ordering::SeqCst);
             async move { if on { true } else { std::future::pending().await } }.boxed()
         }));

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::effects::Effects;
 use super::fingerprint::FailureFingerprint;
 use super::mute::Muted;
-use super::pipeline::rename_in;
+use super::receiver_names::rename_in;
 use super::timers::{Timer, Timers};
 use crate::incident::{Acknowledgement, Affected, DecisionReason, Event, Incident, Notification, Subject};
 use crate::names::suppressed;

@@ -12,7 +12,7 @@ use super::effects::Effects;
 use super::fingerprint::FailureFingerprint;
 use super::group::{Group, Join};
 use super::mute::Muted;
-use super::pipeline::rename_in;
+use super::receiver_names::rename_in;
 use super::routing::RouteMatch;
 use super::timers::{Timer, Timers};
 use crate::incident::{Acknowledgement, Incident, Subject};

@@ -13,6 +13,7 @@
 //! | fingerprint, group, change, reminder | `fingerprint`, `group` | with which other incidents, and when |
 //! | rate limit | `rate_limit` | whether the receiver had too many notifications |
 
+mod budgets;
 mod clock;
 mod presence;
 mod receivers;
@@ -47,7 +48,7 @@ use crate::outcome::{Outcome, Verdict};
 use crate::scenario::{Parents, Scenario, ScenarioId, Severity, parents};
 
 pub use presence::Idle;
-pub(super) use receivers::{readdressed, rename_in};
+pub(super) use receivers::readdressed;
 pub use slo::runs_within;
 
 /// Store key of the names of the receivers, with hashes that identify their addresses.
@@ -73,7 +74,7 @@ pub struct Pipeline {
     known_location: Option<String>,
     /// Hash that identifies the address of each receiver, by name.
     addresses: BTreeMap<String, String>,
-    budgets: slo::Budgets,
+    budgets: budgets::Budgets,
     groups: Groups,
     limits: RateLimiter,
     parents: Parents,
@@ -197,7 +198,7 @@ impl Pipeline {
             former: HashMap::new(),
             known_location: None,
             addresses: BTreeMap::new(),
-            budgets: slo::Budgets::default(),
+            budgets: budgets::Budgets::default(),
             groups: Groups::default(),
             limits: RateLimiter::default(),
             parents: Parents::default(),
@@ -843,7 +844,7 @@ enum FlapDecision {
 /// Returns a function that finds the open incident of a subject.
 fn find<'a>(
     alert_states: &'a HashMap<Subject, AlertState>,
-    budgets: &'a slo::Budgets,
+    budgets: &'a budgets::Budgets,
     agent: &'a AgentAlertState,
 ) -> impl Fn(&Subject) -> Option<&'a Incident> {
     |subject| {

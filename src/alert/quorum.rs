@@ -15,7 +15,7 @@ use std::fmt;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::state_machine::ConclusiveVerdict;
+use super::conclusive_verdict::ConclusiveVerdict;
 use super::timers::{Timer, Timers};
 use crate::incident::{Decision, DecisionReason};
 use crate::outcome::Outcome;

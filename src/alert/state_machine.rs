@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::agent::counts_against_agent;
 use super::flapping::Flapping;
 use super::quorum::LocationVotes;
 use super::timers::{Timer, Timers};
@@ -15,6 +14,8 @@ use crate::incident::{Decision, DecisionReason, Ending, Event, Incident, Subject
 use crate::names::Reason;
 use crate::outcome::{EvidenceKind, Outcome, RunId, StepResult, Verdict};
 use crate::scenario::{AlertPolicy, Scenario, Severity};
+
+pub use super::conclusive_verdict::ConclusiveVerdict;
 
 /// Alert state of a scenario between its runs, stored with each outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -47,41 +48,6 @@ pub struct AlertState {
     /// that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     closed: Option<String>,
-}
-
-/// Conclusive verdict: a verdict without `unknown`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ConclusiveVerdict {
-    /// All expectations were met.
-    Passed,
-    /// The target works, but not within its soft limits.
-    Degraded,
-    /// The target does not work.
-    Failed,
-}
-
-impl ConclusiveVerdict {
-    /// Converts a verdict. Returns `None` for `unknown`. Whether the run is bad is not stored, because it depends on
-    /// the alert policy, which a reload may change.
-    fn of(verdict: Verdict) -> Option<Self> {
-        match verdict {
-            Verdict::Passed => Some(Self::Passed),
-            Verdict::Degraded => Some(Self::Degraded),
-            Verdict::Failed => Some(Self::Failed),
-            Verdict::Unknown => None,
-        }
-    }
-
-    /// Returns whether the run is bad according to an alert policy.
-    pub fn is_bad(self, policy: &AlertPolicy) -> bool {
-        let verdict = match self {
-            Self::Passed => return false,
-            Self::Degraded => Verdict::Degraded,
-            Self::Failed => Verdict::Failed,
-        };
-        policy.verdicts.contains(&verdict)
-    }
 }
 
 /// Result of the evaluation of one outcome.
@@ -302,6 +268,13 @@ impl AlertState {
         let decision = Decision { subject, reason: why, detail, run: Some(outcome.run), at: outcome.ended_at };
         Evaluation { decision, bad: false, told: event.and_then(|event| tell(&mut self.open, event)) }
     }
+}
+
+/// Returns whether an outcome counts against the agent: any unknown one, except runs lost by a restart, heartbeats that
+/// were not seen yet, and time in which the agent was suspended.
+pub fn counts_against_agent(outcome: &Outcome) -> bool {
+    outcome.verdict == Verdict::Unknown
+        && !matches!(outcome.reason, Some(Reason::Lost | Reason::NotSeen | Reason::Asleep))
 }
 
 /// Ends an open incident because its subject is no longer monitored.

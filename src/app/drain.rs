@@ -5,6 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use super::App;
+use super::parts::Parts;
 use crate::store::Outbox as _;
 
 /// Maximum time for runs in progress to finish after a stop was requested.
@@ -77,7 +78,7 @@ async fn within<T>(limit: Duration, what: &str, end: impl Future<Output = T>) {
     }
 }
 
-impl super::Parts {
+impl Parts {
     /// Waits until no notifications are queued.
     async fn delivered(&self) {
         while self

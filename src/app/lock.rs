@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::StartError;
+use super::start_error::StartError;
 
 /// Lock of the folder, held until it is dropped or its process ends in any way.
 pub(super) struct FolderLock(#[expect(dead_code, reason = "the lock goes with the open file")] File);

@@ -10,25 +10,26 @@ pub mod files;
 mod lock;
 pub mod lookup;
 mod lost_runs;
+mod parts;
 mod reload;
 pub mod replay;
 pub mod scenario_source;
+mod start_error;
+mod state;
 mod watchdog;
 mod worker_thread;
 
 use std::collections::HashMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::AtomicBool;
 
 use chrono::Utc;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -36,42 +37,38 @@ use crate::alert::{self, Committer, CommitterHandle};
 use crate::blackbox;
 use crate::bounded::{self, Readers};
 use crate::browser::{self, BrowserPool};
-use crate::clock::{self, ClockWatch};
-use crate::diagnostic::Diagnostic;
+use crate::clock::ClockWatch;
 use crate::notify::{self, DeliveryService, Links};
-use crate::outcome::Outcome;
-use crate::run::{self, RunRequest, RunServices};
-use crate::scenario::{Lookup, Scenario};
-use crate::schedule::{self, Dispatcher, Due, Hooks, Scenarios};
+use crate::run;
+use crate::scenario::Lookup;
+use crate::schedule::{self, Dispatcher};
 use crate::sink::prometheus::Prometheus;
 use crate::sink::zabbix::api::{self, Api};
 use crate::sink::{self, Sinks};
 use crate::store::evidence::EvidenceFolder;
-use crate::store::{self, History as _, Incidents as _, Opener, PlannedRun, Runs as _, Store, StoreError, WriteBuffer};
+use crate::store::{self, History as _, Opener, Store, WriteBuffer};
 use crate::tasks::Tasks;
 use crate::web::{self, Overview, ReloadReport};
-use crate::wire::{self, ClosedPort, Dialer, Reach, Resolver};
+use crate::wire::{self, Dialer, Reach, Resolver};
 
+use parts::Parts;
+use state::{Gauges, State};
 use watchdog::Watchdog;
 use worker_thread::WorkerThread;
 
 pub use config::Config;
+pub use parts::Listener;
 pub use scenario_source::ScenarioSource;
+pub use start_error::StartError;
 
 /// Niceness of the thread for the page and `/metrics`, which lets runs go first.
 const WEB_NICENESS: i32 = 5;
-/// Retention of outcomes and evidence.
-const RETENTION: chrono::TimeDelta = chrono::TimeDelta::days(30);
-/// Maximum number of incidents searched for open ones, whose evidence is protected.
-const INCIDENTS: u32 = 5000;
 /// Maximum number of waiting scenarios to run at once because the suppression of others depends on them.
 const LOOKS: usize = 1000;
 /// Maximum number of waiting operator actions from receivers.
 const FEEDBACK: usize = 16;
 /// URL of a store that ends with the agent.
 const IN_MEMORY: &str = "sqlite::memory:";
-/// Interval at which old data is deleted.
-const PRUNE_EVERY: Duration = Duration::from_hours(1);
 
 /// Parameters of an agent.
 pub struct Setup {
@@ -91,52 +88,6 @@ pub struct Setup {
     pub executable: PathBuf,
     /// Callback that receives every outcome, for programs that embed an agent.
     pub listener: Option<Listener>,
-}
-
-/// Callback that receives every outcome.
-pub type Listener = Arc<dyn Fn(&Outcome) + Send + Sync>;
-
-/// Reason why an agent did not start.
-#[derive(Debug)]
-pub enum StartError {
-    /// The agent cannot listen on the address.
-    Listen(SocketAddr, std::io::Error),
-    /// The store is unavailable.
-    Store(StoreError),
-    /// The file with TLS and users of the web server is unusable.
-    Web(Vec<Diagnostic>),
-    /// Any other problem of the setup.
-    Other(String),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Listen(address, error) => {
-                write!(f, "cannot listen on {address}: {error}; set another address as `web.listen`")
-            }
-            Self::Store(error) => error.fmt(f),
-            Self::Web(found) => {
-                f.write_str("`web.config_file` cannot be used")?;
-                found.iter().try_for_each(|found| write!(f, "\n{}", found.render(false).trim_end()))
-            }
-            Self::Other(text) => f.write_str(text),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
-
-impl From<StoreError> for StartError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
-impl From<prometheus::Error> for StartError {
-    fn from(error: prometheus::Error) -> Self {
-        Self::Other(format!("metrics: {error}"))
-    }
 }
 
 /// A running agent.
@@ -162,48 +113,6 @@ pub struct App {
     lanes: [WorkerThread; 2],
     /// Prevents other agents from using the folder.
     lock: lock::FolderLock,
-}
-
-/// Parts required by reloads and runs.
-struct Parts {
-    setup_file: Option<PathBuf>,
-    library: Arc<dyn ScenarioSource>,
-    /// Threads that read files for reloads.
-    readers: Readers,
-    /// Access rules of the web server.
-    guard: web::Guard,
-    /// TLS and users of the web server.
-    security: web::Security,
-    fixed_lookup: Option<Arc<dyn Lookup>>,
-    store: WriteBuffer,
-    clock: ClockWatch,
-    evidence: EvidenceFolder,
-    browsers: BrowserPool,
-    tls: wire::tls::Trusted,
-    dialer: Dialer,
-    limits: crate::wire::limits::Limits,
-    /// Closes the agent's own port to checks as long as the agent listens.
-    _own_port: ClosedPort,
-    beats: run::check::CheckIns,
-    tokens: run::Tokens,
-    line: run::ConnectivityMonitor,
-    /// Configuration of the outbound heartbeat.
-    alive: watch::Sender<Option<notify::OutboundHeartbeat>>,
-    baseline: run::BaselineStore,
-    footprints: run::Footprints,
-    prometheus: Arc<Prometheus>,
-    sinks: Arc<Sinks>,
-    /// Whether a sink exports traces, so that the requests of runs carry a trace context.
-    exports_traces: AtomicBool,
-    probes: Arc<web::Probes>,
-    scenarios: watch::Sender<Scenarios>,
-    overview: watch::Sender<Arc<Overview>>,
-    /// Lookup of environment variables and files for the next run, updated with the agent configuration.
-    lookup: watch::Sender<Arc<dyn Lookup>>,
-    location: String,
-    listener: Option<Listener>,
-    state: tokio::sync::Mutex<reload::State>,
-    gauges: reload::Gauges,
 }
 
 impl App {
@@ -347,8 +256,8 @@ impl App {
             lookup: watch::Sender::new(lookup),
             location: config.location.clone(),
             listener: setup.listener,
-            gauges: reload::Gauges::new(&registry)?,
-            state: tokio::sync::Mutex::new(reload::State::new(config, delivery_service, links)),
+            gauges: Gauges::new(&registry)?,
+            state: tokio::sync::Mutex::new(State::new(config, delivery_service, links)),
         });
         let committing = tasks.essential("committer", &here, committer.run());
         parts.begin_delivery(&intake).await;
@@ -590,129 +499,6 @@ fn client_of(builder: reqwest::ClientBuilder, tls: &rustls::ClientConfig) -> Res
         .dns_resolver(Resolver::default())
         .build()
         .map_err(|e| StartError::Other(format!("no HTTP client: {e}")))
-}
-
-impl Parts {
-    fn tools(&self) -> RunServices {
-        RunServices {
-            tokens: self.tokens.clone(),
-            line: self.line.clone(),
-            tls: self.tls.clone(),
-            dialer: self.dialer.clone(),
-            limits: self.limits.clone(),
-            browsers: Some(self.browsers.clone()),
-            lookup: Arc::clone(&self.lookup.borrow()),
-            evidence: self.evidence.clone(),
-            beats: Some(self.beats.clone()),
-            baseline: Some(self.baseline.clone()),
-            footprints: Some(self.footprints.clone()),
-            clock: Some(self.clock.clone()),
-            location: self.location.clone(),
-        }
-    }
-
-    /// Returns the hooks of the dispatcher: planned runs go to the store, runs to the engine, outcomes to the store and
-    /// the sinks. Browser runs are executed on another runtime, because they use more processor time.
-    fn hooks(self: &Arc<Self>, intake: &CommitterHandle, cancel: &CancellationToken, browsing: &Handle) -> Hooks {
-        let (parts, to_store, cancel, browsing) = (Arc::clone(self), intake.clone(), cancel.clone(), browsing.clone());
-        let run = move |due: Due| {
-            let (parts, intake, cancel) = (Arc::clone(&parts), to_store.clone(), cancel.clone());
-            let needs_browser = due.scenario.needs_browser();
-            let traceparent = parts.exports_traces.load(Ordering::Relaxed);
-            let running = async move {
-                let ticket = RunRequest { run: due.run, due_at: Some(due.due_at), cancel, progress: None, traceparent };
-                let outcome = run::run(&due.scenario, &parts.tools(), ticket).await;
-                // A run ends when its outcome is passed on, without waiting for the store.
-                drop(parts.fan_out(outcome, Some(&due.scenario), &intake));
-            };
-            if needs_browser {
-                // An early end is reported by the run itself.
-                browsing.spawn(running).map(drop).boxed()
-            } else {
-                running.boxed()
-            }
-        };
-        let (location, to_plan) = (self.location.clone(), intake.clone());
-        let plan = move |due: &Due| {
-            to_plan.plan(PlannedRun {
-                run: due.run,
-                scenario: due.scenario.id.value.clone(),
-                name: due.scenario.name.clone(),
-                kind: due.scenario.kind,
-                location: location.clone(),
-                due_at: due.due_at,
-            })
-        };
-        let to_withdraw = intake.clone();
-        Hooks {
-            run: Arc::new(run),
-            plan: Arc::new(plan),
-            withdraw: Arc::new(move |run| to_withdraw.withdraw(run)),
-            now: Arc::new(Utc::now),
-            elapsed: Arc::new(clock::elapsed),
-        }
-    }
-
-    /// Numbers an outcome and passes it on. The sinks receive it even if the store is unavailable. The returned
-    /// receiver is notified once it is stored and evaluated.
-    fn fan_out(
-        &self,
-        outcome: Outcome,
-        scenario: Option<&Arc<Scenario>>,
-        intake: &CommitterHandle,
-    ) -> Option<oneshot::Receiver<()>> {
-        let mut written = None;
-        let outcome =
-            self.sinks.outcome(outcome, scenario, |outcome| written = Some(intake.outcome(Arc::clone(outcome))));
-        let outcome = &outcome;
-        tracing::info!(
-            run = %outcome.run, scenario = %outcome.scenario, verdict = outcome.verdict.as_str(),
-            reason = outcome.reason.map(crate::names::Reason::as_str), seconds = outcome.duration.as_secs_f64(),
-            message = outcome.message.as_deref(), "run ended"
-        );
-        self.baseline.outcome(outcome);
-        self.prometheus.outcome(outcome);
-        if let Some(listener) = &self.listener {
-            listener(outcome);
-        }
-        written
-    }
-
-    /// Enforces the limits of the evidence. The evidence of open incidents is protected, because it is still needed.
-    async fn prune_evidence(&self) {
-        let limits = self.state.lock().await.config.evidence;
-        let incidents = match self.store.incidents(INCIDENTS).await {
-            Ok(incidents) => incidents,
-            Err(error) => return tracing::error!(%error, "cannot remove old evidence"),
-        };
-        let open = incidents.iter().filter(|incident| incident.is_open());
-        let spared = open.flat_map(|incident| [incident.opened_by, incident.last_run]).collect();
-        match self.evidence.prune(limits, spared, self.clock.cautious_now().into()).await {
-            Ok(pruned) if pruned.runs > 0 => {
-                tracing::info!(runs = pruned.runs, bytes = pruned.bytes, left = pruned.left, "old evidence removed");
-            }
-            Ok(_) => {}
-            Err(error) => tracing::error!(%error, "cannot remove old evidence"),
-        }
-    }
-
-    async fn prune_regularly(self: Arc<Self>, stop: CancellationToken) {
-        loop {
-            match self.store.prune(self.clock.cautious_now() - RETENTION).await {
-                Ok(runs) => {
-                    for run in runs {
-                        self.evidence.forget(run).await;
-                    }
-                }
-                Err(error) => tracing::error!(%error, "cannot delete old rows"),
-            }
-            self.prune_evidence().await;
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(PRUNE_EVERY) => {}
-            }
-        }
-    }
 }
 
 /// Returns a function that provides the state of the agent for Zabbix, which is sent every minute.

@@ -7,20 +7,20 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::Utc;
-use prometheus::{Gauge, IntGauge, IntGaugeVec, Opts, Registry};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Config, Parts, config, lookup, scenario_source};
+use super::parts::Parts;
+use super::state::State;
+use super::{Config, config, lookup, scenario_source};
 use crate::alert::{CommitterHandle, Idle};
 use crate::blackbox;
 use crate::bounded::Readers;
 use crate::diagnostic::{self, Diagnostic, Severity, Source, Span};
 use crate::incident::Ending;
-use crate::names::Metric;
-use crate::names::metric::{self, Detail};
-use crate::notify::{DeliveryService, Links};
-use crate::scenario::{Catalog, Loaded, Lookup, Scenario, assemble, load, parents};
+use crate::names::metric::Detail;
+use crate::notify::Links;
+use crate::scenario::{Loaded, Lookup, Scenario, assemble, load, parents};
 use crate::schedule::Scenarios;
 use crate::sink::prometheus::Config as MetricsConfig;
 use crate::sink::{Absence, Destination};
@@ -34,49 +34,6 @@ pub(super) const NO_SANDBOX: &str = "The agent runs as root, where Chromium has 
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum time to read and validate all files and the files they refer to.
 const LOAD_TIMEOUT: Duration = Duration::from_mins(1);
-
-/// State before a reload.
-pub(super) struct State {
-    pub(super) config: Config,
-    catalog: Catalog,
-    delivery_service: DeliveryService,
-    links: Links,
-    /// Level of detail of the exported metrics.
-    detail: Option<Detail>,
-}
-
-impl State {
-    pub(super) fn new(config: Config, delivery_service: DeliveryService, links: Links) -> Self {
-        Self { config, catalog: Catalog::default(), delivery_service, links, detail: None }
-    }
-}
-
-/// Metrics of reloads.
-pub(super) struct Gauges {
-    scenarios: IntGaugeVec,
-    successful: IntGauge,
-    succeeded_at: Gauge,
-}
-
-impl Gauges {
-    pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let opts = |m: &Metric| Opts::new(m.name, m.help);
-        let gauges = Self {
-            scenarios: IntGaugeVec::new(opts(&metric::SCENARIOS), metric::SCENARIOS.labels)?,
-            successful: IntGauge::with_opts(opts(&metric::CONFIG_RELOAD_SUCCESSFUL))?,
-            succeeded_at: Gauge::with_opts(opts(&metric::CONFIG_RELOAD_TIMESTAMP))?,
-        };
-        let build = IntGaugeVec::new(opts(&metric::BUILD_INFO), metric::BUILD_INFO.labels)?;
-        build
-            .with_label_values(&[env!("CARGO_PKG_VERSION"), option_env!("WACHTA_REVISION").unwrap_or("unknown")])
-            .set(1);
-        registry.register(Box::new(gauges.scenarios.clone()))?;
-        registry.register(Box::new(gauges.successful.clone()))?;
-        registry.register(Box::new(gauges.succeeded_at.clone()))?;
-        registry.register(Box::new(build))?;
-        Ok(gauges)
-    }
-}
 
 impl Parts {
     /// Runs reloads, one after the other.

@@ -1,6 +1,6 @@
 //! Values of the `Authorization` header, and tokens for them.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -21,10 +21,6 @@ use crate::wire::{Connection, Offer, Protocol, Route, Stream, secure, server_nam
 const LARGEST_ANSWER: usize = 1 << 20;
 /// Time before its expiry at which a token is no longer used.
 const MARGIN: Duration = Duration::from_secs(10);
-
-/// A token with the time at which it expires.
-#[derive(Debug, Default)]
-pub(super) struct Token(Mutex<Option<(String, Instant)>>);
 
 /// Returns the value of `Authorization` for a request to a URL, or `None` without credentials.
 pub(super) async fn authorization(

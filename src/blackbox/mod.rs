@@ -28,6 +28,8 @@ mod read;
 mod regexp;
 mod samples;
 mod tls;
+mod tls_config;
+mod token;
 mod values;
 mod websocket;
 

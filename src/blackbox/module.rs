@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::auth::Token;
 use super::regexp::Regexp;
 use super::tls::Prepared;
+use super::token::Token;
 use crate::secret::{Masker, Secret};
+
+pub use super::tls_config::{Pem, Tls};
 
 /// All modules of a file, by name.
 #[derive(Debug, Default)]
@@ -270,34 +272,6 @@ pub struct Proxy {
     pub excluded: Vec<String>,
     /// Headers of the `CONNECT` request.
     pub connect_headers: Vec<(String, Secret<String>)>,
-}
-
-/// The `tls_config:` section.
-#[derive(Debug, Default)]
-pub struct Tls {
-    /// Whether any certificate is accepted.
-    pub insecure_skip_verify: bool,
-    /// Trusted authorities. Those of the system if absent.
-    pub ca: Option<Pem>,
-    /// Client certificate.
-    pub cert: Option<Pem>,
-    /// Private key of the client certificate.
-    pub key: Option<Pem>,
-    /// Name that the certificate must be valid for.
-    pub server_name: Option<String>,
-    /// Minimum TLS version: 12 or 13.
-    pub min_version: Option<u8>,
-    /// Maximum TLS version: 12 or 13.
-    pub max_version: Option<u8>,
-}
-
-/// PEM data, either inline or in a file.
-#[derive(Debug, Clone)]
-pub enum Pem {
-    /// Inline in the configuration.
-    Inline(Secret<String>),
-    /// In a separate file.
-    File(PathBuf),
 }
 
 /// The `tcp:` section.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::auth::Token;
 use super::keys::{
     ADDRESSES, CLIENT, DIALOGUE, DNS, FILE, GRPC, HEADER_MATCH, HTTP, ICMP, LABEL, MODULE, RECORD_RULES, SOURCE, TURN,
     WEBSOCKET,
@@ -14,6 +13,7 @@ use super::module::{
     Unix, Websocket,
 };
 use super::tls::Prepared;
+use super::token::Token;
 use super::values::Reading;
 use crate::diagnostic::{Diagnostic, Source, Span};
 use crate::scenario::keys::Key;

@@ -13,8 +13,8 @@ use x509_parser::x509::X509Name;
 
 use super::files::Files;
 use super::metric;
-use super::module::{Pem, Tls};
 use super::samples::Samples;
+use super::tls_config::{Pem, Tls};
 use crate::wire::Secured;
 use crate::wire::tls::{Settings, Trusted};
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 
-use super::command::{Command, ElementId};
+use super::command::Command;
+use super::element_command::{NOTHING, Then};
 use super::errors::{self, CommandError};
 use super::keys;
 use super::locate::{LocatorQuery, LocatorResult};
@@ -64,12 +65,6 @@ impl Pauses {
         true
     }
 }
-
-/// Command for an element that the script has found ready. `None` if the script does everything itself.
-pub(super) type Then<'a> = &'a (dyn Fn(&LocatorResult, &ElementId) -> Option<Command> + Sync);
-
-/// For actions that the script performs.
-pub(super) const NOTHING: Then<'static> = &|_, _| None;
 
 impl Page {
     /// Opens a URL and checks the result of the navigation.

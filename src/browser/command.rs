@@ -102,3 +102,9 @@ impl ElementId {
         value.get(ELEMENT)?.as_str().map(|id| Self(id.to_owned()))
     }
 }
+
+/// Decodes base64 data from the driver.
+pub(super) fn decode(answer: &Json) -> Option<Vec<u8>> {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.decode(answer.as_str()?).ok()
+}

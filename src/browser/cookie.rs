@@ -5,11 +5,11 @@ use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 use url::Url;
 
-use super::command::Command;
+use super::command::{Command, decode};
 use super::engine;
 use super::errors::CommandError;
 use super::locate::LocatorQuery;
-use super::page::{PROMPT, Page, decode};
+use super::page::{PROMPT, Page};
 
 impl Page {
     /// Returns the cookies of the current document in the format of the classic command.

@@ -4,7 +4,6 @@
 //! but outlives the driver, so the whole group is killed. The owner of the session removes the folder.
 
 use std::collections::VecDeque;
-use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
+use super::environment::environment;
 use super::ports::{Port, PortBlock};
 use super::{engine, processes};
 use crate::names::Reason;
@@ -149,16 +149,4 @@ async fn read(
         }
         output.push(line);
     }
-}
-
-/// Returns the part of the agent's environment that a browser needs.
-pub(super) fn environment() -> impl Iterator<Item = (OsString, OsString)> {
-    std::env::vars_os().filter(|(name, _)| is_passed_on(name))
-}
-
-fn is_passed_on(name: &OsStr) -> bool {
-    let name = name.to_string_lossy();
-    ["PATH", "HOME", "USER", "LANG", "TZ", "LD_LIBRARY_PATH", "FONTCONFIG_PATH", "FONTCONFIG_FILE", "DISPLAY"]
-        .contains(&name.as_ref())
-        || name.starts_with("LC_")
 }

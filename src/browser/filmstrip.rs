@@ -12,7 +12,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::bidi::Bidi;
-use super::page::decode;
+use super::command::decode;
 
 const PAUSE: Duration = Duration::from_millis(500);
 

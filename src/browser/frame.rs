@@ -8,10 +8,11 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 
-use super::command::{Command, ElementId};
+use super::command::Command;
 use super::errors::CommandError;
 use super::locate::{LocatorQuery, SCRIPT};
 use super::page::{PROMPT, Page};
+use super::place::Level;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::Locator;
@@ -19,32 +20,6 @@ use crate::values::Values;
 
 /// Maximum time to search other frames for an element that was not found.
 const HINT: Duration = Duration::from_millis(400);
-
-/// Frame of the current step, and position of the driver.
-#[derive(Debug, Default)]
-pub(super) struct Place {
-    /// Frames of the step, outermost first.
-    pub(super) path: Vec<LocatorQuery>,
-    /// Whether the driver is in the innermost of them.
-    pub(super) entered: bool,
-    /// Whether the driver itself may be in any frame.
-    pub(super) away: bool,
-    /// Context of the step's frame, if `BiDi` provides it.
-    pub(super) context: Option<String>,
-    /// Frames that were entered, outermost first.
-    pub(super) chain: Vec<Level>,
-}
-
-/// A frame that was entered.
-#[derive(Debug, Clone)]
-pub(super) struct Level {
-    /// Context of the document that contains the frame.
-    pub(super) outer: String,
-    /// Element of the frame.
-    pub(super) element: ElementId,
-    /// Whether both documents have the same origin.
-    pub(super) same: bool,
-}
 
 impl Page {
     /// Sets the frame in which the step acts. It is entered with the first query.

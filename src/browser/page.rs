@@ -16,13 +16,13 @@ use super::command::Command;
 use super::errors::{self, CommandError};
 use super::event_tracker::EventTracker;
 use super::filmstrip::Filmstrip;
-use super::frame::Place;
 use super::locate::{LocatorQuery, LocatorResult};
 use super::observe::ConsoleError;
 use super::overlay::Overlays;
-use super::picture::Typed;
+use super::place::Place;
 use super::pool::BrowserPool;
 use super::session::{Session, UserContext};
+use super::typed::Typed;
 use super::world::{self, Called};
 use super::{engine, processes};
 use crate::names::Reason;
@@ -711,10 +711,4 @@ async fn closed(closing: Option<CancellationToken>) {
         Some(closing) => closing.cancelled().await,
         None => std::future::pending().await,
     }
-}
-
-/// Decodes base64 data from the driver.
-pub(super) fn decode(answer: &Json) -> Option<Vec<u8>> {
-    use base64::Engine as _;
-    base64::engine::general_purpose::STANDARD.decode(answer.as_str()?).ok()
 }

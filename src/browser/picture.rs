@@ -10,32 +10,19 @@ use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 use url::Url;
 
-use super::command::{Command, ElementId};
+use super::command::{Command, ElementId, decode};
 use super::errors::CommandError;
 use super::locate::LocatorQuery;
-use super::page::{PROMPT, Page, decode};
+use super::page::{PROMPT, Page};
+use super::typed::Typed;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::{Engine, Locator};
-use crate::secret::Secret;
 use crate::values::Values;
 
 /// Maximum height of a picture of a whole page, in CSS pixels. Taller pictures take seconds, and those above 16384
 /// pixels are impossible.
 const TALLEST: f64 = 8_000.0;
-
-/// A field into which a secret was typed.
-#[derive(Debug, Clone)]
-pub(super) struct Typed {
-    /// Frames that contain the field.
-    pub(super) frames: Vec<LocatorQuery>,
-    /// The field element, as long as it exists.
-    pub(super) element: Option<ElementId>,
-    /// Typed text, by which a field that replaced it is found.
-    pub(super) text: Secret<String>,
-    /// Origin of the page, if it is known. The text is not passed to pages of other origins.
-    pub(super) origin: Option<String>,
-}
 
 /// Hides the text of a field and of others with the same text, and returns their previous styles. Password fields do
 /// not display text.

@@ -15,8 +15,8 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 
-use super::act::NOTHING;
 use super::command::{Command, ElementId};
+use super::element_command::NOTHING;
 use super::engine;
 use super::errors::{self, CommandError};
 use super::locate::{LocatorQuery, LocatorResult};

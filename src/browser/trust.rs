@@ -16,7 +16,8 @@ use rustls::pki_types::CertificateDer;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::{driver, processes};
+use super::environment::environment;
+use super::processes;
 use crate::diagnostic::Spanned;
 use crate::names::Reason;
 use crate::outcome::Failure;
@@ -105,7 +106,7 @@ async fn certutil(program: &str, arguments: &[&str], folder: &Path, group: i32, 
         .args(arguments)
         .current_dir(folder)
         .env_clear()
-        .envs(driver::environment())
+        .envs(environment())
         .env(processes::LEASE, lease)
         .stdin(Stdio::null())
         .process_group(group)

@@ -155,7 +155,7 @@ impl Page {
         if let Some(strip) = &self.filmstrip {
             strip.follow(window);
         }
-        self.place = super::frame::Place::default();
+        self.place = super::place::Place::default();
         if self.watch.opener(window).is_some() {
             self.probe_realms().await;
         }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::credentials::Credentials;
 use super::replay::{ReplayArgs, checked, replayed};
 use super::serve::store_places;
+use super::terminal::say_error;
 use super::test_notification::{TestArgs, test};
 use crate::alert::Request;
 use crate::app::deferred_commands;
@@ -199,7 +200,7 @@ pub(super) async fn alerts(args: AlertsArgs) -> u8 {
 }
 
 fn refuse(problem: &str) -> u8 {
-    super::say_error(problem);
+    say_error(problem);
     exit::USAGE
 }
 

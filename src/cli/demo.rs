@@ -12,11 +12,13 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::stop_signal::stop_asked;
 use super::temp_dir::scratch;
+use super::terminal::{colour_on_stdout, say_error};
 use crate::app::scenario_source::Embedded;
 use crate::app::{App, Config, Setup, config::Allow};
 use crate::browser;
-use crate::demo::{Demo, Surroundings, receiver};
+use crate::demo::{Demo, DemoLookup, receiver};
 use crate::names::exit;
 use crate::notify::credential::Credential;
 use crate::notify::{Alerting, Receiver, ReceiverKind, Route, Webhook, WebhookFormat};
@@ -48,7 +50,7 @@ pub(super) async fn demo(args: DemoArgs) -> u8 {
     let code = match open(&args, &folder).await {
         Ok(code) => code,
         Err(text) => {
-            super::say_error(&text);
+            say_error(&text);
             exit::USAGE
         }
     };
@@ -102,7 +104,7 @@ async fn open(args: &DemoArgs, folder: &Path) -> Result<u8, String> {
         config,
         config_file: None,
         library: Arc::new(Embedded(embedded())),
-        lookup: Some(Arc::new(Surroundings::new(&shop))),
+        lookup: Some(Arc::new(DemoLookup::new(&shop))),
         store,
         folder: folder.to_path_buf(),
         executable: std::env::current_exe().map_err(|e| format!("cannot determine the path of the executable: {e}"))?,
@@ -123,10 +125,10 @@ async fn open(args: &DemoArgs, folder: &Path) -> Result<u8, String> {
         Printer::say(problem);
     }
     tokio::spawn(print_notifications(notifications, printer));
-    super::stop_asked().await;
+    stop_asked().await;
     tokio::select! {
         () = app.stop() => {}
-        () = super::stop_asked() => {}
+        () = stop_asked() => {}
     }
     stop.cancel();
     Ok(exit::PASSED)
@@ -162,7 +164,7 @@ struct Printer {
 
 impl Default for Printer {
     fn default() -> Self {
-        Self { colour: super::colour_on_stdout(), last: Mutex::default() }
+        Self { colour: colour_on_stdout(), last: Mutex::default() }
     }
 }
 

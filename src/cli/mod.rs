@@ -2,6 +2,7 @@
 
 mod alerts;
 mod check;
+mod config_file;
 mod credentials;
 mod demo;
 mod explain;
@@ -10,12 +11,13 @@ pub mod report;
 mod run;
 pub mod schema;
 mod serve;
+mod stop_signal;
 mod temp_dir;
+mod terminal;
 mod test_notification;
 mod zabbix;
 
 use std::io::{IsTerminal as _, Write as _};
-use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -23,13 +25,10 @@ use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::app::config;
 use crate::app::lookup::Environment;
-use crate::bounded;
-use crate::diagnostic::Severity;
 use crate::names::exit;
 use crate::own_errors;
-use crate::scenario::tree::MAX_BYTES;
+use terminal::{colour_on_stdout, say_error};
 
 /// Maximum delay of the process exit by work that hangs.
 const SHUTDOWN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
@@ -157,50 +156,6 @@ fn logging(default: &str, terminal: bool) -> tracing_appender::non_blocking::Wor
     tracing_subscriber::registry().with(log.with_filter(filter)).with(errors).init();
     own_errors::log_panics();
     guard
-}
-
-/// Prints an error without a position in a file.
-fn say_error(text: &str) {
-    eprintln!("error: {text}");
-}
-
-/// Returns whether standard output supports colors.
-fn colour_on_stdout() -> bool {
-    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
-}
-
-/// Reads the agent configuration. Returns its problems as text with their positions.
-fn agents_file(file: &Path) -> Result<config::Config, String> {
-    let shown = file.display().to_string();
-    let text = bounded::read_text(file, MAX_BYTES as u64)
-        .map_err(|e| format!("{shown} cannot be read: {e}; set the agent configuration with --config"))?;
-    let (config, diagnostics) = config::read(&shown, &text);
-    for diagnostic in &diagnostics {
-        eprint!("{}", diagnostic.render(false));
-    }
-    match config {
-        Some(config) if diagnostics.iter().all(|d| d.severity < Severity::Error) => Ok(config),
-        _ => Err(format!("{shown} cannot be loaded")),
-    }
-}
-
-/// Waits until SIGTERM or Ctrl-C. The signal handlers are installed by the call, not by the first poll of the future,
-/// because an unhandled signal terminates the process.
-fn stop_asked() -> impl Future<Output = ()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
-    async move {
-        let heard = signals.into_iter().map(async |signal| match signal {
-            Ok(mut signal) => {
-                let _ = signal.recv().await;
-            }
-            Err(error) => {
-                tracing::error!(%error, "cannot listen for a signal");
-                std::future::pending::<()>().await;
-            }
-        });
-        futures_util::future::select_all(heard.map(Box::pin)).await;
-    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::check::word;
+use super::config_file::agents_file;
 use super::serve::{folder_of, store_places};
 use crate::alert::Scenarios;
 use crate::alert::replay::{DiffKind, NotificationDiff};
@@ -45,7 +46,7 @@ pub(super) async fn replayed(args: &ReplayArgs) -> Result<String, String> {
     let length = units::duration(&args.since).map_err(|problem| format!("--since: {problem}"))?;
     let length = TimeDelta::from_std(length).ok().filter(|length| *length > TimeDelta::zero() && *length <= LONGEST);
     let length = length.ok_or("--since: write a duration above 0 and at most a year")?;
-    let config = super::agents_file(&args.config)?;
+    let config = agents_file(&args.config)?;
     let base = folder_of(&args.config);
     let scenarios = scenarios(&config.scenarios, &base)?;
     let url = match &args.store {

@@ -11,7 +11,9 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::report::human::{self, Paint};
 use super::report::{json, junit};
+use super::stop_signal::stop_asked;
 use super::temp_dir::scratch;
+use super::terminal::{colour_on_stdout, say_error};
 use crate::app::files::scenario_files;
 use crate::app::lookup::Environment;
 use crate::app::scenario_source;
@@ -86,7 +88,7 @@ fn engine(name: &str) -> Option<Engine> {
 pub(super) async fn run(args: RunArgs) -> u8 {
     match prepare(&args) {
         Err(text) => {
-            super::say_error(&text);
+            say_error(&text);
             exit::USAGE
         }
         Ok(None) => exit::USAGE,
@@ -243,7 +245,7 @@ fn override_vars(scenarios: &mut [Arc<Scenario>], vars: &[(String, String)]) -> 
 }
 
 async fn carry_out(args: &RunArgs, prepared: Prepared) -> u8 {
-    let paint = Paint(super::colour_on_stdout());
+    let paint = Paint(colour_on_stdout());
     let scratch = scratch("run");
     let registry = prometheus::Registry::new();
     let config = browser::Config {
@@ -255,7 +257,7 @@ async fn carry_out(args: &RunArgs, prepared: Prepared) -> u8 {
         ..browser::Config::default()
     };
     let (Ok(metrics), Ok(executable)) = (browser::Metrics::new(&registry), std::env::current_exe()) else {
-        super::say_error("cannot determine the path of the executable");
+        say_error("cannot determine the path of the executable");
         return exit::USAGE;
     };
     let browsers = BrowserPool::new(config, scratch.clone(), executable, metrics);
@@ -304,7 +306,7 @@ async fn carry_out(args: &RunArgs, prepared: Prepared) -> u8 {
     tokio::pin!(work);
     let outcomes = tokio::select! {
         outcomes = &mut work => outcomes,
-        () = super::stop_asked() => {
+        () = stop_asked() => {
             // Active runs are cancelled and reported, and nothing is left behind.
             cancel.cancel();
             work.await
@@ -322,7 +324,7 @@ async fn carry_out(args: &RunArgs, prepared: Prepared) -> u8 {
         };
         let written = text.and_then(|text| std::fs::write(path, text).map_err(|e| e.to_string()));
         if let Err(error) = written {
-            super::say_error(&format!("cannot write {path}: {error}"));
+            say_error(&format!("cannot write {path}: {error}"));
             code = exit::USAGE;
         }
     }

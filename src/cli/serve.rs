@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::config_file::agents_file;
+use super::stop_signal::stop_asked;
+use super::terminal::say_error;
 use crate::app::scenario_source::DiskSource;
 use crate::app::{App, Setup};
 use crate::names::exit;
@@ -24,12 +27,12 @@ pub(super) struct ServeArgs {
 /// Runs the agent until SIGTERM or Ctrl-C, then drains.
 pub(super) async fn serve(args: ServeArgs) -> u8 {
     // Installed before the start, so that no signal is missed.
-    let asked = super::stop_asked();
+    let asked = stop_asked();
     let hangup = signal(SignalKind::hangup());
     let app = match start(&args.config).await {
         Ok(app) => app,
         Err(text) => {
-            super::say_error(&text);
+            say_error(&text);
             return exit::USAGE;
         }
     };
@@ -38,19 +41,19 @@ pub(super) async fn serve(args: ServeArgs) -> u8 {
     let code = tokio::select! {
         () = asked => exit::PASSED,
         why = app.failed() => {
-            super::say_error(&format!("{why}; the agent stops so that it can be restarted"));
+            say_error(&format!("{why}; the agent stops so that it can be restarted"));
             exit::FAILED
         }
     };
     tokio::select! {
         () = app.stop() => code,
         // A second signal stops the agent without draining.
-        () = super::stop_asked() => exit::UNKNOWN,
+        () = stop_asked() => exit::UNKNOWN,
     }
 }
 
 async fn start(file: &Path) -> Result<App, String> {
-    let config = super::agents_file(file)?;
+    let config = agents_file(file)?;
     let base = folder_of(file);
     let (url, folder) = store_places(&config.store, &base);
     let is_ours = folder.is_dir();

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use chrono::Utc;
 
+use super::config_file::agents_file;
+use super::terminal::say_error;
 use crate::app::{config, resolve, web_client, web_tls, zabbix_api};
 use crate::incident::Event;
 use crate::names::exit;
@@ -36,7 +38,7 @@ pub(super) async fn test(args: &TestArgs) -> u8 {
             if taken { exit::PASSED } else { exit::FAILED }
         }
         Err(text) => {
-            super::say_error(&text);
+            say_error(&text);
             exit::USAGE
         }
     }
@@ -72,7 +74,7 @@ async fn tried(args: &TestArgs) -> Result<Vec<TestNotification>, String> {
 }
 
 fn load(file: &Path, name: &str) -> Result<(config::Config, Receiver), String> {
-    let config = super::agents_file(file)?;
+    let config = agents_file(file)?;
     let receivers = &config.alerting.receivers;
     let found = receivers.iter().find(|receiver| receiver.name == name).cloned();
     let found = found.or_else(|| (name == LOG).then(|| Receiver { name: LOG.to_owned(), ..Receiver::default() }));

@@ -4,7 +4,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::config_file::agents_file;
 use super::serve::folder_of;
+use super::terminal::say_error;
 use crate::app::lookup::Environment;
 use crate::app::scenario_source::{DiskSource, ScenarioSource as _};
 use crate::app::sink_client;
@@ -109,7 +111,7 @@ pub(super) async fn zabbix(args: ZabbixArgs) -> u8 {
     match done {
         Ok(code) => code,
         Err(text) => {
-            super::say_error(&text);
+            say_error(&text);
             exit::USAGE
         }
     }
@@ -227,7 +229,7 @@ fn report(findings: &[Finding], well: &str) -> Result<u8, String> {
 }
 
 fn failed(error: &dyn std::fmt::Display) -> u8 {
-    super::say_error(&error.to_string());
+    say_error(&error.to_string());
     exit::FAILED
 }
 
@@ -258,7 +260,7 @@ type Meant = Vec<(Arc<str>, Config)>;
 impl Frontend {
     /// Returns the configuration of each selected Zabbix sink by name, and the paths of the scenarios.
     fn read(&self) -> Result<(Meant, Vec<String>), String> {
-        let config = super::agents_file(&self.config)?;
+        let config = agents_file(&self.config)?;
         let shown = self.config.display();
         let sinks = config.sinks.into_iter().filter_map(|sink| match sink.config {
             SinkConfig::Zabbix(zabbix) => Some((sink.name, zabbix)),
@@ -318,7 +320,7 @@ fn expected(config: &Path, roots: &[String], ids: &[String]) -> Result<Vec<Expec
     }
     let (catalog, _) = assemble(&Catalog::default(), loaded);
     for (refused, reason) in &catalog.refused {
-        super::say_error(&format!("{refused} is omitted: {reason}; see `wachta check`"));
+        say_error(&format!("{refused} is omitted: {reason}; see `wachta check`"));
     }
     let known = catalog.scenarios.values().map(|scenario| {
         let entry = items::entry(scenario);

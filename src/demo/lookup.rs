@@ -11,12 +11,12 @@ use crate::scenario::{Lookup, LookupError};
 const CA: &str = "demo-authority.pem";
 
 /// Lookup for the scenarios of the demo.
-pub struct Surroundings {
+pub struct DemoLookup {
     variables: HashMap<&'static str, String>,
     ca: Vec<u8>,
 }
 
-impl Surroundings {
+impl DemoLookup {
     /// Creates the lookup for this shop.
     pub fn new(demo: &Demo) -> Self {
         let variables = HashMap::from([
@@ -36,7 +36,7 @@ impl Surroundings {
     }
 }
 
-impl Lookup for Surroundings {
+impl Lookup for DemoLookup {
     fn env(&self, name: &str) -> Result<String, LookupError> {
         self.variables
             .get(name)

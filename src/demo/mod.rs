@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use fault::{FAULTS, Fault};
-pub use lookup::Surroundings;
+pub use lookup::DemoLookup;
 pub use shop::{PASSWORD, Shop, USER};
 pub use tls::Authority;
 

@@ -9,39 +9,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::Utc;
-use prometheus::IntCounterVec;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::delivery_metrics::Metrics;
 use super::delivery_task::{DeliveryTask, Failing};
 use super::feedback::{Feedback, FeedbackChannel};
 use super::{LOG, Links, NotifierServices, Receiver, ends, notifier};
 use crate::store::{AttemptChange, Batch, DeliveryStatus, Store, undelivered};
 use crate::tasks::Tasks;
-
-/// Metrics of notifications.
-#[derive(Clone, Debug)]
-pub struct Metrics {
-    pub(super) sent: IntCounterVec,
-    pub(super) failed: IntCounterVec,
-}
-
-impl Metrics {
-    /// Registers the metrics.
-    pub fn new(registry: &prometheus::Registry) -> prometheus::Result<Self> {
-        let counter = |m: &crate::names::Metric| {
-            let counter = IntCounterVec::new(prometheus::Opts::new(m.name, m.help), m.labels)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
-        };
-        Ok(Self {
-            sent: counter(&crate::names::metric::NOTIFICATIONS_SENT)?,
-            failed: counter(&crate::names::metric::NOTIFICATIONS_FAILED)?,
-        })
-    }
-}
 
 /// Maximum time that a reload waits for the end of an attempt.
 const RETIRE_TIMEOUT: Duration = Duration::from_secs(2);

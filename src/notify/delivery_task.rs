@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::credential::Credential;
-use super::delivery_service::Metrics;
+use super::delivery_metrics::Metrics;
 use super::ends::{self, AT_FALLBACK, HANDED_OVER};
 use super::feedback::{AT_RECEIVER, FEEDBACK};
 use super::retry::{Next, RetryScheduler};

@@ -22,7 +22,7 @@ use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async
 use super::credential::Credential;
 use super::exchange::exchange;
 use super::feedback::{FeedbackChannel, OperatorAction};
-use super::slack::judge;
+use super::slack_answer::judge;
 use super::{Resolve, truncate};
 use crate::store::DeliveryStatus;
 

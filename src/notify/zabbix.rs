@@ -9,19 +9,16 @@
 //! from its server to the agent. A problem closed by hand in Zabbix does not resolve the incident here, because further
 //! values would open the problem again.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::future::BoxFuture;
 use serde_json::{Value as Json, json};
-use url::Url;
 
 use super::config::Zabbix;
 use super::feedback::{AT_RECEIVER, FEEDBACK, FeedbackChannel};
 use super::pagerduty_poll::{Alert, Failure, Standing, alert, carry_out, decide, keep, pause};
+use super::zabbix_access::{ZabbixApi, ZabbixConnect};
 use super::{DeliveryResult, Notifier, truncate};
-use crate::bounded::credential::Credential;
 use crate::incident::{Event, Notification};
 
 /// Prefix of the messages that wachta writes to problems.
@@ -38,32 +35,6 @@ const UNACKNOWLEDGE: u64 = 16;
 const MAX_NAME_CHARS: usize = 100;
 /// Maximum length of a message in Zabbix, in characters.
 const MAX_MESSAGE_CHARS: usize = 2_000;
-
-/// URL and credentials of the API.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ZabbixAccess {
-    /// URL of `api_jsonrpc.php`.
-    pub url: Url,
-    /// User name; absent if the credential is an API token.
-    pub user: Option<String>,
-    /// API token, or password of the user.
-    pub credential: Credential,
-    /// PEM file with root certificates trusted in addition to those of the system.
-    pub ca: Option<PathBuf>,
-}
-
-/// Connection to the API as one user.
-pub trait ZabbixApi: Send + Sync {
-    /// Calls a method and returns its result. The error is for people and contains no credential.
-    fn call<'a>(&'a self, method: &'static str, params: Json) -> BoxFuture<'a, Result<Json, String>>;
-
-    /// Ends the session, if one was opened.
-    fn close(self: Box<Self>) -> BoxFuture<'static, ()>;
-}
-
-/// Function that opens a connection to the API.
-pub type ZabbixConnect =
-    std::sync::Arc<dyn Fn(ZabbixAccess) -> BoxFuture<'static, Result<Box<dyn ZabbixApi>, String>> + Send + Sync>;
 
 /// Notifier that synchronizes acknowledgements.
 pub(super) struct Problems {

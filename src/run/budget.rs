@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::RunBaselines;
+use super::duration_baseline::seconds;
 use crate::diagnostic::Spanned;
 use crate::names::Reason;
 use crate::outcome::{Failure, PageResult, PageTotals};
-use crate::scenario::{Budget, Pretty};
+use crate::scenario::Budget;
 
 /// Returns every violated budget, with the step where it was violated if there is one. For a limit that applies to
 /// every page, it is the page with the worst value. A value that the browser did not measure violates nothing.
@@ -63,17 +64,6 @@ fn worst(pages: &[(usize, PageResult)], value: impl Fn(&PageResult) -> Option<f6
         .iter()
         .filter_map(|(step, page)| value(page).map(|value| (*step, value)))
         .reduce(|worst, next| if next.1 > worst.1 { next } else { worst })
-}
-
-/// Formats a duration such as `3.1s` or `240ms`; long ones use larger units. Rounds up, so that a value above a limit
-/// never appears equal to it.
-pub(super) fn seconds(seconds: f64) -> String {
-    let millis = (seconds * 1000.0 - 1e-6).ceil();
-    match millis {
-        m if m < 1000.0 => format!("{m}ms"),
-        m if m < 120_000.0 => format!("{}s", m / 1000.0),
-        m => Pretty(Duration::from_secs_f64((m / 1000.0).min(1e9))).to_string(),
-    }
 }
 
 /// Formats a score with enough digits to show that it is above the limit.

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::budget::seconds;
 use crate::scenario::usual::FEWEST_RUNS;
 use crate::scenario::{Pretty, SlowerThanUsual};
 
@@ -167,6 +166,17 @@ impl DurationBaseline {
         let (seen, usual, over) = (show(took), show(self.median), Pretty(wanted.over));
         let message = format!("took {seen}, usually {usual} (median of {} runs in {over})", self.runs);
         Some(TooSlow { message, expected: format!("at most {}", show(limit)), seen })
+    }
+}
+
+/// Formats a duration such as `3.1s` or `240ms`; long ones use larger units. Rounds up, so that a value above a limit
+/// never appears equal to it.
+pub(super) fn seconds(seconds: f64) -> String {
+    let millis = (seconds * 1000.0 - 1e-6).ceil();
+    match millis {
+        m if m < 1000.0 => format!("{m}ms"),
+        m if m < 120_000.0 => format!("{}s", m / 1000.0),
+        m => Pretty(Duration::from_secs_f64((m / 1000.0).min(1e9))).to_string(),
     }
 }
 

@@ -13,6 +13,8 @@ mod footprints;
 mod http;
 mod marked;
 mod recorder;
+mod request;
+mod services;
 mod step_runner;
 mod xpath;
 
@@ -20,18 +22,14 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use futures_util::FutureExt as _;
-use tokio_util::sync::CancellationToken;
 
-use crate::clock::{self, ClockWatch};
+use crate::browser;
+use crate::clock;
 use crate::names::Reason;
-use crate::outcome::{EvidenceKind, Failure, Outcome, RunId, StepResult, StepStatus, Verdict};
-use crate::scenario::{Lookup, Pretty, Scenario, ScenarioKind};
+use crate::outcome::{EvidenceKind, Failure, Outcome, RunId, StepStatus, Verdict};
+use crate::scenario::{Pretty, Scenario, ScenarioKind};
 use crate::secret::Masked;
-use crate::store::evidence::EvidenceFolder;
-use crate::wire::{self, tls};
-use crate::{browser, wire::limits::Limits};
 
 use difference::Footprint;
 use recorder::Traces;
@@ -40,70 +38,8 @@ pub use baseline::{BaselineStore, RunBaselines};
 pub use connectivity::{Canary, CanaryCheck, Config as NetworkConfig, ConnectivityMonitor};
 pub use footprints::Footprints;
 pub use http::Tokens;
-
-/// Services that a run may use.
-#[derive(Clone)]
-pub struct RunServices {
-    /// TLS settings shared by requests and probes.
-    pub tls: tls::Trusted,
-    /// Opens connections and limits where they may lead: ports of this agent are excluded by [`wire::ClosedPorts`].
-    pub dialer: wire::Dialer,
-    /// Limits on the resources of this process that all runs share.
-    pub limits: Limits,
-    /// Pool of browser sessions. `None` if no scenario may need one.
-    pub browsers: Option<browser::BrowserPool>,
-    /// The environment and files that scenarios may use.
-    pub lookup: Arc<dyn Lookup>,
-    /// Folder where evidence is stored.
-    pub evidence: EvidenceFolder,
-    /// Received check-ins. `None` where check-ins cannot be received.
-    pub beats: Option<check::CheckIns>,
-    /// Duration baselines that runs are compared with. `None` if there is no history.
-    pub baseline: Option<BaselineStore>,
-    /// Footprints of good runs, which failed runs are compared with. `None` if runs are not compared.
-    pub footprints: Option<Footprints>,
-    /// OAuth 2.0 access tokens of client credentials, reused across runs.
-    pub tokens: Tokens,
-    /// Connectivity check, which may show that a failure is an agent fault.
-    pub line: ConnectivityMonitor,
-    /// Detects that the agent was suspended. `None` if that is not monitored.
-    pub clock: Option<ClockWatch>,
-    /// Location this agent runs from.
-    pub location: String,
-}
-
-/// Parameters of one run.
-#[derive(Clone, Default)]
-pub struct RunRequest {
-    /// Id of the run.
-    pub run: RunId,
-    /// Due time of the run (default: now).
-    pub due_at: Option<DateTime<Utc>>,
-    /// Ends the run early, as `unknown (lost)`.
-    pub cancel: CancellationToken,
-    /// Callback that is invoked when a step starts and when it ends.
-    pub progress: Option<Progress>,
-    /// Whether requests of steps carry a `traceparent` header unless the scenario decides otherwise. Set where traces
-    /// are exported.
-    pub traceparent: bool,
-}
-
-/// Callback for the progress of the steps of a run.
-pub type Progress = Arc<dyn Fn(ProgressEvent<'_>) + Send + Sync>;
-
-/// Event passed to a [`Progress`] callback.
-#[derive(Debug, Clone, Copy)]
-pub enum ProgressEvent<'a> {
-    /// A step starts.
-    StepStarted {
-        /// Name of the step.
-        name: &'a str,
-        /// Nesting depth of the step in groups.
-        depth: u8,
-    },
-    /// A step ended.
-    StepFinished(&'a StepResult),
-}
+pub use request::{Progress, ProgressEvent, RunRequest};
+pub use services::RunServices;
 
 /// Runs a scenario once. Every started run yields exactly one outcome.
 ///

@@ -13,14 +13,18 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Redirect};
 use axum::routing::{any, delete, get};
 use base64::Engine as _;
+use chrono::Utc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::demo::{CheckContext, Demo, FAULTS, Fault};
+use crate::demo::{Demo, DemoLookup, FAULTS, Fault};
 use crate::outcome::{StepStatus, Verdict};
-use crate::scenario::{LookupError, load};
+use crate::scenario::{Lookup, LookupError, load};
+use crate::store::evidence::EvidenceFolder;
+use crate::wire::tls;
 
 mod addresses;
 mod checks;
@@ -868,7 +872,7 @@ async fn each_fault_of_the_shop_is_found_by_its_scenarios_and_no_others() {
     let stop = CancellationToken::new();
     let demo = Demo::open(0, 0, &stop).await.unwrap();
     let folder = Folder::new();
-    let surroundings = CheckContext::new(&demo);
+    let surroundings = DemoLookup::new(&demo);
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
     let mut known = Vec::new();
     for file in ["checks.yaml", "orders-api.yaml"] {

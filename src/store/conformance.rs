@@ -586,7 +586,7 @@ async fn who_called_in_is_remembered(store: &dyn Store) {
 
 async fn memory_is_written_and_forgotten(store: &Sqlite) {
     let write = async |entries: &[(&str, Option<Json>)]| {
-        let memory = entries.iter().map(|(key, body)| ((*key).to_owned(), body.clone())).collect();
+        let alerting_entries = entries.iter().map(|(key, body)| ((*key).to_owned(), body.clone())).collect();
         store.commit(&Batch { alerting_entries, ..Batch::default() }).await.unwrap();
         store.alerting_entries().await.unwrap()
     };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use wachta::browser::{BrowserPool, Config, Metrics, Spec};
+use wachta::browser::{BrowserPool, Config, ContextOptions, Metrics};
 use wachta::names::Reason;
 use wachta::wire::tls;
 
@@ -31,7 +31,7 @@ async fn agent() {
     let folder = PathBuf::from(folder);
     let agent = std::env::var("WACHTA_TEST_AGENT").unwrap();
     let browsers = browsers(&folder, &agent);
-    let page = browsers.open(Spec::default(), Instant::now() + Duration::from_secs(60)).await.unwrap();
+    let page = browsers.open(ContextOptions::default(), Instant::now() + Duration::from_secs(60)).await.unwrap();
     println!("{READY}");
     std::future::pending::<()>().await;
     drop(page);
@@ -117,7 +117,7 @@ async fn an_endpoint_of_a_private_authority_is_trusted_where_it_is_named() {
         let config = Config { loopback_only: true, webdriver, capabilities, roots, ..Config::default() };
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
         let browsers = BrowserPool::new(config, folder.clone(), PathBuf::from(env!("CARGO_BIN_EXE_wachta")), metrics);
-        let opened = browsers.open(Spec::default(), Instant::now() + Duration::from_secs(60)).await;
+        let opened = browsers.open(ContextOptions::default(), Instant::now() + Duration::from_secs(60)).await;
         let told = match opened {
             Ok(page) => {
                 page.close().await;

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 use wachta::app::lookup::Environment;
-use wachta::demo::{Demo, Surroundings};
+use wachta::demo::{Demo, DemoLookup};
 use wachta::outcome::Verdict;
 use wachta::scenario::{Engine, Headless};
 
@@ -63,7 +63,7 @@ async fn every_browser_does_every_step() {
         ("SITE_PASSWORD", PASSWORD.to_owned()),
         ("SITE_SEED", SEED.to_owned()),
     ];
-    let shops = Surroundings::new(&shop);
+    let shops = DemoLookup::new(&shop);
     let of_shop = shops.variables().map(|(name, value)| (name.to_owned(), value.to_owned()));
     let of_site = own.into_iter().map(|(name, value)| (name.to_owned(), value));
     let environment = Environment::everything().with(of_shop.chain(of_site));

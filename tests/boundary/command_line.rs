@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
-use wachta::demo::{Demo, Fault, Surroundings};
+use wachta::demo::{Demo, DemoLookup, Fault};
 
 use crate::support::Folder;
 use crate::support::receiver::Receiver;
@@ -41,7 +41,7 @@ pub async fn wachta(folder: &Folder, shop: Option<&Demo>, arguments: &[&str]) ->
     }
     if let Some(shop) = shop {
         folder.write("ca.pem", shop.authority.pem());
-        for (name, value) in Surroundings::new(shop).variables() {
+        for (name, value) in DemoLookup::new(shop).variables() {
             command.env(name, value);
         }
         command.env("SHOP_CA", folder.path().join("ca.pem"));

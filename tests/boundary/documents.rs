@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use wachta::diagnostic::Severity;
-use wachta::scenario::keys::{self, Key, ScenarioKind};
+use wachta::scenario::keys::{self, ActionSpec, Key};
 use wachta::scenario::usual;
 use wachta::scenario::{Lookup, LookupError, load};
 
@@ -65,11 +65,11 @@ fn rows(keys: &[Key]) -> String {
     text
 }
 
-fn kinds(kinds: &[ScenarioKind]) -> String {
+fn kinds(kinds: &[ActionSpec]) -> String {
     let mut text = String::from("| Key | Description | Additional keys |\n|---|---|---|\n");
     for kind in kinds.iter().filter(|kind| kind.key.shape.is_some()) {
         let beside: Vec<String> =
-            kind.beside.iter().filter(|key| key.shape.is_some()).map(|key| format!("`{}`", key.name)).collect();
+            kind.sibling_keys.iter().filter(|key| key.shape.is_some()).map(|key| format!("`{}`", key.name)).collect();
         text.push_str(&format!(
             "| `{}` | {} | {} |\n",
             kind.key.name,

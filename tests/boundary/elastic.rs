@@ -16,7 +16,7 @@ use wachta::demo::Demo;
 use wachta::incident::{Change, Incident, Subject, Transition};
 use wachta::outcome::{Outcome, RunId, StepStatus, Streak, Verdict};
 use wachta::scenario::{Lookup, LookupError, load};
-use wachta::sink::elasticsearch::{Authentication, Config, Locator};
+use wachta::sink::elasticsearch::{Authentication, Config, Target};
 use wachta::sink::prometheus::Prometheus;
 use wachta::sink::{Context, Event, Finished, Sent, Sink};
 use wachta::store::evidence::EvidenceFolder;
@@ -105,7 +105,7 @@ fn opened(outcome: &Outcome) -> Event {
     }))
 }
 
-fn config(url: &str, target: Locator) -> Config {
+fn config(url: &str, target: Target) -> Config {
     Config { url: url.parse().unwrap(), target, authentication: None, ca: None, puts_template: true }
 }
 
@@ -120,7 +120,7 @@ fn build(config: &Config) -> Result<Box<dyn Sink>, String> {
 }
 
 /// Documents are taken once, are found by the fields that views for Heartbeat use, and one that does not fit is set aside.
-async fn takes_documents(server: &SearchServer, target: &Locator) {
+async fn takes_documents(server: &SearchServer, target: &Target) {
     let index = target.name().to_owned();
     let mut sink = build(&config(&format!("http://{}", server.address), target.clone())).unwrap();
     assert!(sink.upkeep_at().is_some());
@@ -133,7 +133,7 @@ async fn takes_documents(server: &SearchServer, target: &Locator) {
     if server.is_real() {
         let (_, answer) = server.call(Method::GET, &format!("_data_stream/{index}"), &Value::Null).await;
         let is_stream = answer["data_streams"].as_array().is_some_and(|streams| !streams.is_empty());
-        assert_eq!(is_stream, matches!(target, Locator::DataStream(_)), "{index}: {answer}");
+        assert_eq!(is_stream, matches!(target, Target::DataStream(_)), "{index}: {answer}");
     }
     let between = |gte: &str, lte: &str| json!({"range": {"monitor.timespan": {"gte": gte, "lte": lte}}});
     for (query, expected) in [
@@ -191,7 +191,7 @@ async fn takes_documents(server: &SearchServer, target: &Locator) {
 
 /// What comes of a batch with these settings, over TLS.
 async fn answer(front: &Front, ca: Option<&Path>, authentication: Option<Authentication>) -> Result<Sent, String> {
-    let config = config(&front.url, Locator::Index("over-tls".into()));
+    let config = config(&front.url, Target::Index("over-tls".into()));
     let mut sink = build(&Config { ca: ca.map(Path::to_owned), authentication, ..config })?;
     Ok(sink.send(&[tagged(passed(), "team", "web")]).await)
 }
@@ -246,11 +246,11 @@ async fn is_reached_by_tls(server: &SearchServer) {
 #[tokio::test(flavor = "multi_thread")]
 async fn documents_are_taken_once_and_found_by_their_fields() {
     let (osmem, open_search) = tokio::join!(SearchServer::osmem(), SearchServer::open_search("elastic"));
-    takes_documents(&osmem, &Locator::Index("runs".into())).await;
+    takes_documents(&osmem, &Target::Index("runs".into())).await;
     is_reached_by_tls(&osmem).await;
     if let Some(open_search) = &open_search {
-        takes_documents(open_search, &Locator::Index("runs".into())).await;
-        takes_documents(open_search, &Locator::DataStream("synthetics-wachta-default".into())).await;
+        takes_documents(open_search, &Target::Index("runs".into())).await;
+        takes_documents(open_search, &Target::DataStream("synthetics-wachta-default".into())).await;
     }
     tokio::task::spawn_blocking(move || drop((osmem, open_search))).await.unwrap();
 }

@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
-use wachta::alert::state_machine::Watch;
+use wachta::alert::state_machine::AlertState;
 use wachta::demo::{Demo, FAULTS, Fault};
 use wachta::incident::{Event, Incident, Notification, Subject};
 use wachta::outcome::{Outcome, RunId};
@@ -159,7 +159,7 @@ pub async fn replay(folder: &Path, shop: &Demo) {
     outcomes.reverse();
     let runs: BTreeSet<RunId> = outcomes.iter().map(|outcome| outcome.run).collect();
     assert_eq!(runs.len(), outcomes.len(), "one outcome for each run");
-    let surroundings = wachta::demo::Surroundings::new(shop);
+    let surroundings = wachta::demo::DemoLookup::new(shop);
     let mut scenarios = BTreeMap::new();
     for entry in std::fs::read_dir(folder.join("scenarios")).unwrap() {
         let path = entry.unwrap().path();
@@ -168,7 +168,7 @@ pub async fn replay(folder: &Path, shop: &Demo) {
             scenarios.insert(scenario.id.value.clone(), scenario);
         }
     }
-    let mut alert_states: BTreeMap<ScenarioId, Watch> = BTreeMap::new();
+    let mut alert_states: BTreeMap<ScenarioId, AlertState> = BTreeMap::new();
     let mut events: Vec<(String, &str, RunId)> = Vec::new();
     for outcome in &outcomes {
         let watch = alert_states.entry(outcome.scenario.clone()).or_default();

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use wachta::demo::Demo;
-use wachta::store::{Archive as _, Page, Sqlite};
+use wachta::store::{Archive as _, Sqlite, TimeRange};
 
 use crate::support::agent::{Agent, sample};
 use crate::support::gate::{Gate, Way};
@@ -45,10 +45,10 @@ type Ends = BTreeMap<String, DateTime<Utc>>;
 async fn stored(folder: &Folder) -> BTreeMap<String, Ends> {
     let store = Sqlite::open(&format!("sqlite:{}", folder.path().join("wachta.db").display())).await.unwrap();
     let now = Utc::now();
-    let page = Page { since: now - TimeDelta::days(1), until: now + TimeDelta::days(1), limit: 1000 };
+    let page = TimeRange { since: now - TimeDelta::days(1), until: now + TimeDelta::days(1), limit: 1000 };
     let (mut all, mut last) = (BTreeMap::<String, Ends>::new(), None);
     loop {
-        let outcomes = store.ended(&page, last.as_ref()).await.unwrap();
+        let outcomes = store.outcomes_between(&page, last.as_ref()).await.unwrap();
         let Some(newest) = outcomes.last().cloned() else { break };
         for outcome in outcomes {
             all.entry(outcome.scenario.to_string()).or_default().insert(outcome.run.to_string(), outcome.ended_at);

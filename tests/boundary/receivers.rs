@@ -11,7 +11,7 @@ use wachta::incident::{Event, Incident, Notification, Subject};
 use wachta::names::Reason;
 use wachta::notify::credential::Credential;
 use wachta::notify::{
-    Alertmanager as Api, DeliveryService, Email, Links, MailTls, Metrics, Receiver, ReceiverKind, RunServices,
+    Alertmanager as Api, DeliveryService, Email, Links, MailTls, Metrics, NotifierServices, Receiver, ReceiverKind,
 };
 use wachta::outcome::{EvidenceKind, RunId, Verdict};
 use wachta::scenario::{Engine, Severity, load};
@@ -75,7 +75,7 @@ impl Agent {
         _ = rustls::crypto::ring::default_provider().install_default();
         let (stop, tasks) = (CancellationToken::new(), Tasks::unregistered(CancellationToken::new()));
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let tools = RunServices {
+        let tools = NotifierServices {
             client,
             evidence,
             resolve: wachta::app::resolve(),

@@ -151,7 +151,7 @@ impl Outbox for Flaky {
         self.inner.attempt_started(notification).await
     }
     async fn attempt_finished(&self, notification: &str, delivery: &DeliveryStatus, at: DateTime<Utc>) -> Result<()> {
-        self.inner.delivered(notification, delivery, at).await
+        self.inner.attempt_finished(notification, delivery, at).await
     }
     async fn notifications(&self, incident: &str) -> Result<Vec<NotificationRecord>> {
         self.inner.notifications(incident).await
@@ -411,13 +411,13 @@ async fn an_error_budget_goes_on_from_the_store() {
             let outcome = Outcome { started_at: ended_at, ended_at, ..outcome("shop", letter, 0) };
             intake.outcome(Arc::new(outcome)).await.expect("written");
         }
-        assert_eq!(owed(&store, "a").await.len(), usize::from(agent == 2), "{agent}");
+        assert_eq!(queued(&store, "a").await.len(), usize::from(agent == 2), "{agent}");
         drop(intake);
         task.await.expect("ends");
         written.end().await;
         heard.push(remaining.iter().last().expect("told"));
     }
-    assert_eq!(owed(&store, "a").await, ["opened slo/shop:1"]);
+    assert_eq!(queued(&store, "a").await, ["opened slo/shop:1"]);
     let left = |failed: f64| 1.0 - failed / 43.2;
     for ((id, heard), failed) in heard.iter().zip([1.0, 2.0, 3.0]) {
         assert!(id == "shop" && (heard - left(failed)).abs() < 1e-9, "{heard} after {failed}");
@@ -525,8 +525,8 @@ async fn one_commit_holds_all_that_belongs_together(url: &str) {
     assert_eq!(store.recent(Some("nobody"), 10).await.unwrap().len(), 1);
     let incident = store.incident("shop:1").await.unwrap().expect("is kept");
     assert_eq!((incident.bad_runs, incident.receivers.join(" ")), (2, "on-call team".to_owned()));
-    assert_eq!(owed(&store, "on-call").await, ["opened shop:1"]);
-    assert_eq!(owed(&store, "team").await, ["opened shop:1"]);
+    assert_eq!(queued(&store, "on-call").await, ["opened shop:1"]);
+    assert_eq!(queued(&store, "team").await, ["opened shop:1"]);
     let decisions = store.decisions(&Subject("shop".into()), 10).await.unwrap();
     let why: Vec<_> = decisions.iter().map(|kept| (kept.decision.reason.as_str(), kept.count)).collect();
     assert_eq!(why, [("queued", 1), ("already_open", 1), ("opened", 1), ("below_threshold", 1)]);
@@ -585,7 +585,7 @@ async fn a_store_that_is_away_loses_nothing(url: &str) {
         running.intake.outcome(opening).await.expect("written");
         running.stop().await;
         assert_eq!(store.recent(Some("shop"), 10).await.unwrap().len(), 3);
-        assert_eq!(owed(&store, "on-call").await, ["opened shop:1"]);
+        assert_eq!(queued(&store, "on-call").await, ["opened shop:1"]);
         let incidents = store.incidents(10).await.unwrap();
         assert_eq!(incidents.len(), 1);
     }
@@ -610,7 +610,7 @@ async fn a_restart_goes_on_where_it_was(url: &str) {
         running.intake.alerting(Arc::clone(&who)).await;
         running.runs(letters, "shop", 0).await;
         running.stop().await;
-        assert_eq!(owed(&store, "on-call").await, expected);
+        assert_eq!(queued(&store, "on-call").await, expected);
     }
 }
 
@@ -625,11 +625,11 @@ async fn who_heard_of_the_opening_hears_of_the_end(url: &str) {
     running.intake.alerting(alerting(all, &[("shop", &["c"])])).await;
     running.runs("PPFF", "shop", 120).await;
     running.stop().await;
-    assert_eq!(owed(&store, "a").await, ["opened shop:1", "resolved shop:1"]);
-    assert_eq!(owed(&store, "b").await, ["opened shop:1", "resolved shop:1"]);
-    assert_eq!(owed(&store, "c").await, ["opened shop:2"]);
+    assert_eq!(queued(&store, "a").await, ["opened shop:1", "resolved shop:1"]);
+    assert_eq!(queued(&store, "b").await, ["opened shop:1", "resolved shop:1"]);
+    assert_eq!(queued(&store, "c").await, ["opened shop:2"]);
     // If no route matches, the log is used.
-    assert_eq!(owed(&store, "log").await, ["opened shed:1"]);
+    assert_eq!(queued(&store, "log").await, ["opened shed:1"]);
 }
 
 async fn what_is_removed_resolves(url: &str) {
@@ -645,7 +645,7 @@ async fn what_is_removed_resolves(url: &str) {
     // An outcome that arrives after the removal of its scenario is stored, but not evaluated.
     running.runs("FF", "gone", 120).await;
     running.stop().await;
-    assert_eq!(owed(&store, "a").await, ["opened gone:1", "opened kept:1", "opened refused:1", "resolved gone:1"]);
+    assert_eq!(queued(&store, "a").await, ["opened gone:1", "opened kept:1", "opened refused:1", "resolved gone:1"]);
     let resolved = store.incident("gone:1").await.unwrap().unwrap();
     assert_eq!((resolved.resolved_by, resolved.is_open()), (None, false));
     assert_eq!(store.recent(Some("gone"), 10).await.unwrap().len(), 4);
@@ -654,7 +654,7 @@ async fn what_is_removed_resolves(url: &str) {
     running.intake.scenarios(scenarios("", &["refused"]), Idle::default()).await;
     running.runs("P", "refused", 240).await;
     running.stop().await;
-    assert_eq!(owed(&store, "a").await[4..], ["resolved kept:1"]);
+    assert_eq!(queued(&store, "a").await[4..], ["resolved kept:1"]);
     // Opened and removed within one commit.
     let agent = Agent::new(&store).await;
     agent.intake.alerting(alerting(&["a", "b"], &[])).await;
@@ -664,7 +664,7 @@ async fn what_is_removed_resolves(url: &str) {
     let running = agent.start();
     heard.await.expect("written");
     running.stop().await;
-    assert_eq!(owed(&store, "b").await, [""; 0], "nobody was told that it opened");
+    assert_eq!(queued(&store, "b").await, [""; 0], "nobody was told that it opened");
     let kept = store.decisions(&Subject("new".into()), 10).await.unwrap();
     let why: Vec<_> = kept.iter().map(|kept| kept.decision.reason.as_str()).collect();
     assert_eq!(why, ["resolved_early", "removed", "opened"]);
@@ -684,11 +684,11 @@ async fn who_was_told_is_told_of_the_end_though_rows_are_lost(url: &str) {
         running.stop().await;
         let memory = store.alerting_entries().await.unwrap().into_iter();
         let memory: Vec<_> = memory.filter(|(key, _)| key.starts_with(lost) || lost == "every watch").collect();
-        let memory = memory.into_iter().map(|(key, _)| (key, None)).collect();
+        let alerting_entries = memory.into_iter().map(|(key, _)| (key, None)).collect();
         let alert_states: Vec<_> =
             store.alert_states().await.unwrap().into_iter().filter(|_| lost == "every watch").collect();
         let alert_states = alert_states.into_iter().map(|(subject, _)| (subject, Json::Null)).collect();
-        store.commit(&Batch { alert_states, memory, ..Batch::default() }).await.unwrap();
+        store.commit(&Batch { alert_states, alerting_entries, ..Batch::default() }).await.unwrap();
         for letters in ["FF", "PP"] {
             let running = Agent::new(&store).await.start();
             running.intake.alerting(alerting(&["a"], &[])).await;
@@ -697,7 +697,7 @@ async fn who_was_told_is_told_of_the_end_though_rows_are_lost(url: &str) {
             running.runs("PP", "blog", 120).await;
             running.stop().await;
         }
-        assert_eq!(owed(&store, "a").await, ["opened shop:1", "resolved shop:1"], "lost: {lost}");
+        assert_eq!(queued(&store, "a").await, ["opened shop:1", "resolved shop:1"], "lost: {lost}");
     }
 }
 
@@ -754,7 +754,7 @@ async fn the_agent_has_an_incident_of_its_own(url: &str) {
         }
         running.stop().await;
     }
-    assert_eq!(owed(&store, "a").await, ["opened agent/here:1"]);
+    assert_eq!(queued(&store, "a").await, ["opened agent/here:1"]);
     let incident = store.incident("agent/here:1").await.unwrap().unwrap();
     assert_eq!((incident.kind.as_str(), incident.bad_runs), ("agent", 2));
     assert_eq!(incident.message.as_deref(), Some("shop could not be tested in 4 consecutive runs: browser"));
@@ -828,7 +828,7 @@ async fn what_was_left_for_the_next_start_is_carried_out_once() {
         memory.into_iter().map(|(key, _)| key).filter(|key| !key.starts_with("group/")).collect()
     };
     assert_eq!(keys(store.alerting_entries().await.unwrap()), ["held/shop", "location", "mute/m1", "receivers"]);
-    assert_eq!(owed(&store, "a").await, ["opened blog:1", "updated blog:1"], "shop is silenced");
+    assert_eq!(queued(&store, "a").await, ["opened blog:1", "updated blog:1"], "shop is silenced");
     let why = store.decisions(&Subject("blog".into()), 2).await.unwrap();
     let details: Vec<_> = why.iter().map(|kept| kept.decision.detail.as_str()).collect();
     assert_eq!(details, ["acknowledged by jan; for a", "acknowledged by jan; reminders stopped"]);

@@ -3,17 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{Pipeline, RECEIVERS};
+use crate::alert::receiver_names::rename_in;
 use crate::incident::{Incident, Notification};
 use crate::notify::renamed;
-
-/// Replaces a name in a list without duplicates.
-pub(in crate::alert) fn rename_in(names: &mut Vec<String>, old: &str, new: &str) {
-    if names.iter().any(|name| name == new) {
-        names.retain(|name| name != old);
-    } else if let Some(name) = names.iter_mut().find(|name| *name == old) {
-        new.clone_into(name);
-    }
-}
 
 /// Returns a notification with the new name of its receiver.
 pub(in crate::alert) fn readdressed(notification: Notification, old: &str, new: &str) -> Notification {

@@ -3,41 +3,18 @@
 //! Outcomes are counted from the time at which the windows of their scenario were read from the store. Earlier outcomes
 //! are in the store by then. So no outcome is counted twice, and none is missed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Failure, Idle, Pipeline};
 use crate::alert::burn_rate::{BurnRateWindows, HistoryRange};
 use crate::alert::fingerprint::FailureFingerprint;
-use crate::alert::slo::SloAlertState;
 use crate::alert::suppression::{Suppression, SuppressionDetail};
 use crate::incident::{DecisionReason, Ending, Incident, Subject};
 use crate::outcome::{Outcome, Verdict};
 use crate::scenario::{Scenario, ScenarioId, Schedule};
 use crate::store::SlotCount;
-
-/// All error budgets.
-#[derive(Debug, Default)]
-pub(super) struct Budgets {
-    /// Windows of the scenarios whose history was read.
-    burns: HashMap<ScenarioId, BurnRateWindows>,
-    pub(super) alert_states: HashMap<Subject, SloAlertState>,
-    /// Scenarios whose history has yet to be read.
-    unread: BTreeSet<ScenarioId>,
-}
-
-impl Budgets {
-    /// Adjusts the windows after a change of the clock.
-    pub(super) fn clock_set(&mut self, by: TimeDelta) {
-        self.burns.values_mut().for_each(|burn| burn.clock_set(by));
-    }
-
-    /// Returns the open incident of a subject.
-    pub(super) fn open(&self, subject: &Subject) -> Option<&Incident> {
-        self.alert_states.get(subject)?.open.as_ref()
-    }
-}
 
 /// Returns the number of scheduled runs within the window of a scenario's objective, or 0 if they would have to be
 /// counted one by one.

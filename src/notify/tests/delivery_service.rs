@@ -1,6 +1,7 @@
 //! The delivery service with queued notifications.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::sync::mpsc;

@@ -1,5 +1,7 @@
 //! Timelines of resolutions: they are sent to the receivers that were notified of the opening, and no others.
 
+use std::time::Duration;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 

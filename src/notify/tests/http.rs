@@ -1,5 +1,7 @@
 //! Receivers that use HTTP: the requests, their limits, and the interpretation of responses.
 
+use std::time::Duration;
+
 use serde_json::json;
 use tokio::net::TcpSocket;
 

@@ -18,10 +18,11 @@ use serde_json::Value as Json;
 
 use super::credential::Credential;
 use super::*;
-use crate::incident::{Incident, Subject};
+use crate::incident::{Event, Incident, Notification, Subject};
 use crate::names::Reason;
-use crate::outcome::Verdict;
+use crate::outcome::{RunId, Verdict};
 use crate::scenario::Severity;
+use crate::store::DeliveryStatus;
 use crate::store::evidence::EvidenceFolder;
 
 fn at(second: i64) -> DateTime<Utc> {

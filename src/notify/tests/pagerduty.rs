@@ -1,6 +1,7 @@
 //! PagerDuty in both directions, with a server that implements its REST API and its Events API.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::sync::mpsc;

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::incident::Acknowledgement;
-use crate::notify::feedback::{AT_RECEIVER, FEEDBACK};
+use crate::notify::feedback::{AT_RECEIVER, FEEDBACK, FeedbackChannel};
 use crate::notify::zabbix::Problems;
 use crate::store::{Outbox as _, Sqlite};
 
@@ -111,7 +111,7 @@ impl Bench {
             receiver_state[AT_RECEIVER] = note;
         }
         let tried = self.receiver.notify(notification, receiver_state.as_ref()).await;
-        assert_eq!(tried.delivery, Delivery::Sent);
+        assert_eq!(tried.delivery, DeliveryStatus::Delivered);
         self.store
             .set_receiver_state("tickets", &notification.key, tried.receiver_state.as_ref(), Utc::now())
             .await

@@ -13,7 +13,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use url::{Position, Url};
 
-use super::CheckContext;
+use super::context::CheckContext;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::wire::tls;

@@ -9,8 +9,8 @@ use serde_json::Value as Json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::connection::{Duplex, broken, packets, unanswered};
+use super::context::{CheckContext, configuration, faster_than};
 use super::message::{self, Answer};
-use super::{CheckContext, configuration, faster_than};
 use crate::names::Reason;
 use crate::outcome::{Failure, RunId};
 use crate::scenario::check::dns::{DnsCheck, RecordType, Server};

@@ -14,7 +14,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 
-use super::{Case, CaseEnd, CheckContext, CheckResult, faster_than, junit};
+use super::context::{CheckContext, faster_than};
+use super::junit;
+use super::result::{Case, CaseEnd, CheckResult};
 use crate::names::Reason;
 use crate::outcome::{EvidenceKind, Failure};
 use crate::scenario::check::exec::ExecCheck;

@@ -7,7 +7,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::HeaderMap;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
-use super::{CheckContext, configuration, faster_than};
+use super::context::{CheckContext, configuration, faster_than};
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::check::grpc::{GrpcCheck, address};

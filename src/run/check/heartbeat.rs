@@ -3,31 +3,14 @@
 //! The result is unknown, not failed, if there was never a check-in, and if the agent was not running during the whole
 //! window, because the check-in may have been missed.
 
-use std::sync::Arc;
-
 use chrono::{DateTime, Utc};
-use tokio::sync::watch;
 
-use super::CheckContext;
+use super::context::CheckContext;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::check::heartbeat::HeartbeatCheck;
 use crate::scenario::{Pretty, Schedule};
 use crate::store;
-
-/// Received check-ins, and the time since which the agent has been running without a pause.
-#[derive(Clone)]
-pub struct CheckIns {
-    store: Arc<dyn store::CheckIns>,
-    awake_since: watch::Receiver<DateTime<Utc>>,
-}
-
-impl CheckIns {
-    /// Creates check-ins backed by the store. `awake_since` comes from the agent's [`crate::clock::ClockWatch`].
-    pub fn new(store: Arc<dyn store::CheckIns>, awake_since: watch::Receiver<DateTime<Utc>>) -> Self {
-        Self { store, awake_since }
-    }
-}
 
 /// Runs the check.
 pub async fn check(check: &HeartbeatCheck, around: &CheckContext<'_>) -> Result<(), Failure> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::{Reader, XmlVersion};
 
-use super::{Case, CaseEnd};
+use super::result::{Case, CaseEnd};
 use crate::values::expect::cut;
 
 /// Maximum number of stored cases.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::connection::{packets, unanswered};
-use super::{CheckContext, configuration, faster_than};
+use super::context::{CheckContext, configuration, faster_than};
 use crate::names::Reason;
 use crate::outcome::{Failure, RunId};
 use crate::scenario::check::ntp::{NtpCheck, address};

@@ -9,7 +9,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
 use super::connection::broken;
-use super::{CheckContext, configuration, faster_than};
+use super::context::{CheckContext, configuration, faster_than};
 use crate::names::Reason;
 use crate::outcome::{Failure, RunId};
 use crate::scenario::check::ping::{PingCheck, host};

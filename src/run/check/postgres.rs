@@ -5,8 +5,8 @@ use serde_json::Value as Json;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow, PgSslMode, PgValueRef};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _, TypeInfo as _, ValueRef as _};
 
+use super::context::{CheckContext, configuration, faster_than};
 use super::relay::Relay;
-use super::{CheckContext, configuration, faster_than};
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::check;

@@ -5,8 +5,8 @@ use serde_json::Value as Json;
 use tokio::io::{AsyncWriteExt as _, BufReader};
 
 use super::connection::broken;
+use super::context::{CheckContext, configuration, faster_than};
 use super::resp::{self, Answer};
-use super::{CheckContext, configuration, faster_than};
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::check;

@@ -9,7 +9,7 @@ use hyper::{Method, Request};
 use rusty_s3::actions::{ListObjectsV2, S3Action as _};
 use rusty_s3::{Bucket, Credentials, UrlStyle};
 
-use super::{CheckContext, configuration};
+use super::context::{CheckContext, configuration};
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::check::s3::{S3Check, bucket};

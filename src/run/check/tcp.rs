@@ -5,7 +5,8 @@ use std::time::Instant;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::connection::{Stream, broken, secure};
-use super::{CheckContext, configuration, faster_than, starttls};
+use super::context::{CheckContext, configuration, faster_than};
+use super::starttls;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::check::host_and_port;

@@ -4,7 +4,9 @@
 use chrono::Utc;
 
 use super::certificate::PeerCertificate;
-use super::{CheckContext, CheckResult, configuration, connection, faster_than};
+use super::connection;
+use super::context::{CheckContext, configuration, faster_than};
+use super::result::CheckResult;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::check::host_and_port;

@@ -10,6 +10,8 @@ use crate::outcome::{Failure, Hop};
 use crate::secret::Masker;
 use crate::values::text;
 
+/// Maximum size of a response body, both encoded and decoded.
+pub(super) const LARGEST_BODY: usize = 10 << 20;
 /// Maximum size of a body that is stored as evidence, in bytes.
 const EVIDENCE_BODY: usize = 64 << 10;
 /// Headers that may contain session data; evidence contains only their names.

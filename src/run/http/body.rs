@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json};
 use url::form_urlencoded;
 use uuid::Uuid;
 
-use super::plan::{fill, pairs};
+use super::fields::{fill, pairs};
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::{Body, GraphQl, Part, PartContent};

@@ -5,7 +5,6 @@ use cookie_store::CookieStore;
 use serde_json::Value as Json;
 use serde_json_path::JsonPath;
 
-use super::Saved;
 use super::answer::Answer;
 use crate::names::Reason;
 use crate::outcome::Failure;
@@ -15,6 +14,9 @@ use crate::scenario::{Body, Matcher, Pretty, Request, ResponseExpectation, Respo
 use crate::values::Values;
 use crate::values::expect::{Filled, Seen, pattern_of};
 use crate::values::text::look_alike;
+
+/// Name and value of a saved value, and whether it is a secret.
+pub(in crate::run) type Saved = (String, serde_json::Value, bool);
 
 /// Checks a response against the expectations and returns the values to save.
 pub(super) fn check(

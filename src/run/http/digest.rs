@@ -6,7 +6,7 @@ use sha2::Sha256;
 use sha2::digest::Digest;
 use uuid::Uuid;
 
-use super::plan::HopRequest;
+use super::hop::HopRequest;
 use crate::names::Reason;
 use crate::outcome::Failure;
 

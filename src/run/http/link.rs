@@ -8,12 +8,9 @@ use rustls::pki_types::CertificateDer;
 use rustls::{CipherSuite, ClientConfig, ProtocolVersion};
 use url::Url;
 
-use super::plan::{HopRequest, Proxy, RequestPlan, port_of};
-use super::{RequestPhase, Session};
-use crate::names::Reason;
-use crate::outcome::Failure;
+use super::proxy::Proxy;
 use crate::scenario::HttpVersion;
-use crate::wire::{self, Connection, Offer, Protocol, Route, Stream};
+use crate::wire::{Connection, Route};
 
 /// Negotiated TLS parameters.
 pub(super) type Agreed = (ProtocolVersion, CipherSuite);
@@ -24,32 +21,17 @@ pub(super) struct Link {
     pub(super) peer: SocketAddr,
     pub(super) chain: Vec<CertificateDer<'static>>,
     pub(super) agreed: Option<Agreed>,
-    secure: Option<Arc<ClientConfig>>,
-    host: String,
-    port: u16,
-    route: Route,
-    proxy: Option<Proxy>,
-    version: Option<HttpVersion>,
+    pub(super) secure: Option<Arc<ClientConfig>>,
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) route: Route,
+    pub(super) proxy: Option<Proxy>,
+    pub(super) version: Option<HttpVersion>,
     /// Time of the last use.
     pub(super) kept_at: Instant,
 }
 
 impl Link {
-    /// Returns whether a request for a URL can reuse this connection.
-    pub(super) fn leads_to(&self, plan: &RequestPlan, url: &Url) -> bool {
-        let trust = match (&self.secure, url.scheme()) {
-            (Some(config), "https") => Arc::ptr_eq(config, &plan.config),
-            (None, "http") => true,
-            _ => false,
-        };
-        trust
-            && url.host_str() == Some(self.host.as_str())
-            && port_of(url) == self.port
-            && self.version == plan.version
-            && self.proxy == plan.proxy
-            && self.route == plan.route(url)
-    }
-
     /// Returns whether the other end is a proxy that can read the requests.
     pub(super) fn is_to_proxy(&self) -> bool {
         self.proxy.is_some() && self.secure.is_none()
@@ -61,92 +43,7 @@ impl Link {
     }
 }
 
-impl Session {
-    /// Opens a new connection and records its times in the hop.
-    pub(super) async fn open(&mut self, plan: &RequestPlan, ask: &HopRequest) -> Result<Link, Failure> {
-        let (url, route) = (&ask.url, plan.route(&ask.url));
-        let host = url.host_str().unwrap_or_default();
-        let port = port_of(url);
-        let is_secure = url.scheme() == "https";
-        if plan.version == Some(HttpVersion::Two) && !is_secure && plan.proxy.is_some() {
-            let message = "HTTP/2 without TLS does not go through a proxy";
-            return Err(Failure::new(Reason::Configuration, message));
-        }
-        let began = Instant::now();
-        let (to, at, by) = match &plan.proxy {
-            None => (host, port, route),
-            Some(proxy) => (proxy.host.as_str(), proxy.port, Route::default()),
-        };
-        self.stage = RequestPhase::Resolve(began, to.to_owned());
-        let dialer = self.dialer.clone();
-        let dialed = async {
-            if plan.proxy.is_some() {
-                dialer.check_behind_proxy(host, port).await?;
-            }
-            let resolved = dialer.resolve(to, &by).await?;
-            let hop = self.trail.last_mut().expect("a hop is noted before its connection is opened");
-            hop.phases.resolve = resolved.took;
-            self.stage = RequestPhase::Connect(Instant::now());
-            dialer.connect(resolved, at, &by).await
-        };
-        let mut dialed = match dialed.await {
-            Ok(dialed) => dialed,
-            Err(failure) => {
-                self.account_for_the_rest();
-                return Err(failure);
-            }
-        };
-        if let (Some(proxy), true) = (&plan.proxy, is_secure) {
-            let authority = format!("{host}:{port}");
-            wire::tunnel(&mut dialed.stream, &authority, proxy.authorization.as_deref(), &[]).await?;
-            dialed.connect = began.elapsed().saturating_sub(dialed.resolve);
-        }
-        let hop = self.trail.last_mut().expect("a hop is noted before its connection is opened");
-        hop.phases.resolve = dialed.resolve;
-        hop.phases.connect = dialed.connect;
-        hop.address = Some(dialed.peer);
-        let mut agreed = None;
-        let (stream, protocol) = if is_secure {
-            self.stage = RequestPhase::Handshake(Instant::now());
-            let offer = match plan.version {
-                None => Offer::Http,
-                Some(HttpVersion::One) => Offer::Http1,
-                Some(HttpVersion::Two) => Offer::Http2,
-            };
-            let name = wire::server_name(host)?;
-            match wire::secure(dialed.stream, Arc::clone(&plan.config), name, offer).await {
-                Ok(secured) => {
-                    hop.phases.tls = Some(secured.took);
-                    let protocol = if secured.is_http2() { Protocol::Http2 } else { Protocol::Http1 };
-                    if plan.version == Some(HttpVersion::Two) && protocol != Protocol::Http2 {
-                        return Err(Failure::new(Reason::Protocol, "the server does not speak HTTP/2"));
-                    }
-                    agreed = secured.version.zip(secured.cipher);
-                    self.chain = secured.chain;
-                    (Stream::Tls(Box::new(secured.stream)), protocol)
-                }
-                Err(refused) => {
-                    self.chain = refused.chain;
-                    self.account_for_the_rest();
-                    return Err(refused.failure);
-                }
-            }
-        } else {
-            let prior = plan.version == Some(HttpVersion::Two);
-            (Stream::Plain(dialed.stream), if prior { Protocol::Http2 } else { Protocol::Http1 })
-        };
-        Ok(Link {
-            connection: Connection::begin(stream, protocol).await?,
-            peer: dialed.peer,
-            chain: self.chain.clone(),
-            agreed,
-            secure: is_secure.then(|| Arc::clone(&plan.config)),
-            host: host.to_owned(),
-            port,
-            route,
-            proxy: plan.proxy.clone(),
-            version: plan.version,
-            kept_at: Instant::now(),
-        })
-    }
+/// Returns the port of a URL, explicit or by default.
+pub(super) fn port_of(url: &Url) -> u16 {
+    url.port_or_known_default().unwrap_or(443)
 }

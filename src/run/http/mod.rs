@@ -4,14 +4,20 @@
 //! times. Supports HTTP/1.1 and HTTP/2, up to 10 redirects, and bodies up to 10 MiB, both encoded and decoded.
 
 mod answer;
+mod authorization;
 mod body;
 mod check;
+mod connect;
 mod cookies;
 mod decode;
 mod digest;
+mod fields;
+mod hop;
 mod link;
 mod plan;
+mod proxy;
 mod redirect;
+mod token_request;
 mod tokens;
 
 #[cfg(test)]
@@ -25,10 +31,12 @@ use cookie_store::CookieStore;
 use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, HeaderValue};
 use rustls::pki_types::CertificateDer;
 
-use self::answer::Answer;
+use self::answer::{Answer, LARGEST_BODY};
+use self::authorization::bearer;
 use self::check::ResponseContext;
+use self::hop::HopRequest;
 use self::link::{Agreed, Link};
-use self::plan::{ChallengeAuth, HopRequest, RequestPlan};
+use self::plan::{ChallengeAuth, RequestPlan};
 use super::RunServices;
 use super::check::certificate::PeerCertificate;
 use super::recorder::span_id;
@@ -41,10 +49,9 @@ use crate::wire::limits::{self, Limits, Room, UNCOUNTED};
 use crate::wire::tls;
 use crate::wire::{Dialer, Protocol, too_large};
 
+pub(super) use self::check::Saved;
 pub use self::tokens::Tokens;
 
-/// Maximum size of a response body, both encoded and decoded.
-const LARGEST_BODY: usize = 10 << 20;
 /// Maximum size of a redirect's body that is read so that its connection can be reused.
 const LARGEST_ASIDE: usize = 64 << 10;
 /// Maximum number of redirects that are followed.
@@ -55,9 +62,6 @@ const MAX_EARLIER: usize = 64;
 const KEPT: usize = 8;
 /// Maximum idle time of a connection; many servers close theirs after at most a minute.
 const MAX_IDLE: Duration = Duration::from_secs(30);
-
-/// Name and value of a saved value, and whether it is a secret.
-pub(super) type Saved = (String, serde_json::Value, bool);
 
 /// HTTP session of one run.
 pub(super) struct Session {
@@ -585,12 +589,4 @@ fn no_memory(timeout: Duration) -> Failure {
     let message =
         format!("no memory for the response within {}: responses of other runs use the whole limit", Pretty(timeout));
     Failure::new(Reason::Resources, message).waited(timeout)
-}
-
-/// Returns the `Authorization` value for a token.
-fn bearer(token: &str) -> Result<HeaderValue, Failure> {
-    let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
-        .map_err(|_| Failure::new(Reason::Configuration, "the token is not valid in a header"))?;
-    value.set_sensitive(true);
-    Ok(value)
 }

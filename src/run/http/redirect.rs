@@ -7,7 +7,7 @@ use hyper::header::{
     HeaderMap, HeaderValue, LOCATION,
 };
 
-use super::plan::HopRequest;
+use super::hop::HopRequest;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::values::Values;

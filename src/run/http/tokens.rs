@@ -2,17 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use hyper::Method;
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
-use serde_json::Value as Json;
-use url::{Url, form_urlencoded};
-
-use super::plan::{HopRequest, RequestPlan, basic, fill};
-use super::{LARGEST_BODY, Session};
+use super::fields::fill;
 use crate::diagnostic::Span;
-use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::OAuth2;
 use crate::secret::Secret;
@@ -20,38 +13,34 @@ use crate::values::Values;
 
 /// Maximum number of stored tokens; all of them are dropped when it is exceeded.
 const KEPT: usize = 4096;
-/// Lifetime of a token whose expiry the server does not state.
-const UNTOLD: Duration = Duration::from_secs(300);
-/// Time before its expiry at which a token is renewed. A tenth of its lifetime is used if that is shorter.
-const AHEAD: Duration = Duration::from_secs(30);
 
 /// An OAuth 2.0 client, and the place in the scenario where it is defined.
 pub(super) struct Client {
-    who: Who,
-    at: Span,
+    pub(super) who: Who,
+    pub(super) at: Span,
 }
 
 /// Parameters of a token request. Equal parameters share a token.
 #[derive(Clone, PartialEq, Eq, Hash)]
-struct Who {
+pub(super) struct Who {
     scenario: String,
-    token_url: String,
-    id: String,
-    secret: Secret<String>,
-    scope: Option<String>,
-    audience: Option<String>,
-    in_body: bool,
+    pub(super) token_url: String,
+    pub(super) id: String,
+    pub(super) secret: Secret<String>,
+    pub(super) scope: Option<String>,
+    pub(super) audience: Option<String>,
+    pub(super) in_body: bool,
 }
 
 /// Tokens of all scenarios. Only one request per client runs at a time, and all waiting runs share its token.
 #[derive(Clone, Default)]
 pub struct Tokens(Arc<Mutex<HashMap<Who, Slot>>>);
 
-type Slot = Arc<tokio::sync::Mutex<Option<Token>>>;
+pub(super) type Slot = Arc<tokio::sync::Mutex<Option<Token>>>;
 
-struct Token {
-    value: Secret<String>,
-    until: Instant,
+pub(super) struct Token {
+    pub(super) value: Secret<String>,
+    pub(super) until: Instant,
 }
 
 impl Client {
@@ -70,66 +59,13 @@ impl Client {
     }
 }
 
-impl Who {
-    fn ask(&self) -> Result<HopRequest, Failure> {
-        let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
-        let mut form = form_urlencoded::Serializer::new(String::new());
-        form.append_pair("grant_type", "client_credentials");
-        for (name, value) in [("scope", &self.scope), ("audience", &self.audience)] {
-            if let Some(value) = value {
-                form.append_pair(name, value);
-            }
-        }
-        if self.in_body {
-            form.append_pair("client_id", &self.id).append_pair("client_secret", self.secret.expose());
-        } else {
-            // Both values are form-encoded first (RFC 6749, section 2.3.1).
-            let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
-            headers.insert(AUTHORIZATION, basic(&encoded(&self.id), &encoded(self.secret.expose()))?);
-        }
-        let url = Url::parse(&self.token_url)
-            .map_err(|error| Failure::new(Reason::Configuration, format!("`token_url` is not a URL: {error}")))?;
-        Ok(HopRequest { method: Method::POST, url, headers, body: form.finish().into(), withheld: Vec::new() })
-    }
-}
-
 impl Tokens {
-    fn slot(&self, who: &Who) -> Slot {
+    pub(super) fn slot(&self, who: &Who) -> Slot {
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if slots.len() >= KEPT && !slots.contains_key(who) {
             slots.clear();
         }
         Arc::clone(slots.entry(who.clone()).or_default())
-    }
-
-    /// Returns the token of a client, either a stored or a new one.
-    pub(super) async fn get(
-        &self,
-        client: &Client,
-        plan: &RequestPlan,
-        // A separate session, because cookies of the token server belong to no other request.
-        mut session: Session,
-        values: &Values,
-    ) -> Result<String, Failure> {
-        let slot = self.slot(&client.who);
-        let mut kept = slot.lock().await;
-        if let Some(token) = kept.as_ref().filter(|token| Instant::now() < token.until) {
-            return masked(token.value.expose(), client, values);
-        }
-        let began = Instant::now();
-        let ask = client.who.ask()?;
-        let answer = Box::pin(session.hop(&plan.aside(ask.clone()), &ask, values)).await;
-        let (value, life) = match answer {
-            Ok(()) => read(&mut session).await,
-            Err(failure) => Err(failure),
-        }
-        .map_err(|failure| Failure { message: format!("no token: {}", failure.message), ..failure }.at(client.at))?;
-        masked(&value, client, values)?;
-        let ahead = AHEAD.min(life / 10);
-        *kept = Some(Token { value: Secret::new(value.clone()), until: began + life.saturating_sub(ahead) });
-        Ok(value)
     }
 
     /// Drops a rejected token, so that the next run requests a new one, unless it was already replaced.
@@ -141,36 +77,4 @@ impl Tokens {
             *kept = None;
         }
     }
-}
-
-/// Returns the token and masks it for the rest of the run.
-fn masked(token: &str, client: &Client, values: &Values) -> Result<String, Failure> {
-    if values.masker().add(token) {
-        return Ok(token.to_owned());
-    }
-    let message = format!("no token: it is shorter than {} characters", crate::secret::SHORTEST);
-    Err(Failure::new(Reason::Protocol, message).at(client.at))
-}
-
-/// Reads the token and its lifetime from a response (RFC 6749, section 5.1).
-async fn read(session: &mut Session) -> Result<(String, Duration), Failure> {
-    let answer = session.last.as_mut().expect("a hop that succeeds leaves its answer");
-    answer.decode(LARGEST_BODY).await?;
-    let body: Option<Json> = serde_json::from_str(&answer.text()).ok();
-    if answer.status != 200 {
-        let code = body.as_ref().and_then(|body| body["error"].as_str()).map(|code| format!(" ({code})"));
-        let message = format!("`token_url` returned status {}{}", answer.status, code.unwrap_or_default());
-        return Err(Failure::new(Reason::Status, message).compared("status 200", answer.status.to_string()));
-    }
-    let body = body.ok_or_else(|| Failure::new(Reason::Protocol, "the response of `token_url` is not JSON"))?;
-    let token = body["access_token"].as_str().filter(|token| !token.is_empty());
-    let token =
-        token.ok_or_else(|| Failure::new(Reason::Protocol, "the response of `token_url` has no `access_token`"))?;
-    if body["token_type"].as_str().is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
-        return Err(Failure::new(Reason::Protocol, format!("the token's type is {}, not Bearer", body["token_type"])));
-    }
-    // Some servers write the number as a string.
-    let seconds = body["expires_in"].as_f64().or_else(|| body["expires_in"].as_str()?.parse().ok());
-    let life = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds.min(1e9)).ok()).unwrap_or(UNTOLD);
-    Ok((token.to_owned(), life))
 }

@@ -30,7 +30,7 @@ fn record() -> RunRecorder {
         limits: crate::wire::limits::Limits::default(),
         tokens: crate::run::Tokens::default(),
         line: crate::run::ConnectivityMonitor::default(),
-        tls: super::super::tls::Trusted::system(),
+        tls: crate::wire::tls::Trusted::system(),
         browsers: None,
         lookup: Arc::new(Nothing),
         evidence: EvidenceFolder::new("nowhere"),

@@ -3,6 +3,7 @@
 use socket2::{Domain, Socket, Type};
 
 use super::*;
+use crate::wire;
 use crate::wire::{Dialer, Reach, Resolver};
 
 /// A port that accepts no more connections. Packets to it are dropped, as by a firewall, and no packet leaves the

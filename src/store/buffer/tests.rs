@@ -459,7 +459,7 @@ async fn a_damaged_store_of_a_former_version_is_taken_over() {
     assert_eq!(incomplete, ["positions"], "that version had no other table less");
     assert_eq!(store.queued("hook", 10).await.unwrap().len() as i64, queued);
     assert_eq!(store.alert_states().await.unwrap().len(), 2);
-    assert!(crate::store::CheckIns::beats(&store, "job").await.unwrap().is_some());
+    assert!(crate::store::CheckIns::check_in_state(&store, "job").await.unwrap().is_some());
     store.close().await;
 }
 
@@ -522,7 +522,7 @@ async fn a_store_of_the_version_before_is_taken_along() {
     assert!(open.len() == 1 && open[0].is_open() && open[0].dedup_key() == "down:1", "{open:?}");
     assert!(buffer.alert_states().await.unwrap().iter().any(|(subject, _)| subject.as_str() == "down"));
     assert_eq!(buffer.alerting_entries().await.unwrap().len(), 2);
-    assert!(crate::store::CheckIns::beats(buffer, "job").await.unwrap().is_some());
+    assert!(crate::store::CheckIns::check_in_state(buffer, "job").await.unwrap().is_some());
     // Receivers have its incident without the store, and get its resolution under the same key.
     let queued = buffer.queued("hook", 10).await.unwrap().remove(0);
     assert_eq!((queued.id.as_str(), queued.dedup_key().as_str()), ("down:1#1@hook", "down:1"));

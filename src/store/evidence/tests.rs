@@ -68,7 +68,7 @@ async fn a_text_that_is_too_large_is_cut_and_a_picture_is_refused() {
         (EvidenceKind::Screenshot, false),
         (EvidenceKind::Frame, false),
         (EvidenceKind::Har, false),
-        (EvidenceKind::TimeRange, true),
+        (EvidenceKind::Page, true),
         (EvidenceKind::Accessibility, true),
     ] {
         folder.0.keep(run, kind, "piece", masker.masked_bytes(b"a hunter2 b".to_vec())).await.unwrap();

@@ -17,7 +17,8 @@ use super::view::{TimeView, incident_path};
 use crate::incident::{Incident, Matchers};
 use crate::notify::During;
 use crate::web::State;
-use crate::web::api::{self, AlertAction, MuteBody, Problem};
+use crate::web::alert_request::AlertAction;
+use crate::web::api::{self, MuteBody, Problem};
 
 /// Content of a form.
 #[derive(Debug, Deserialize)]

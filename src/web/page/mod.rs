@@ -5,6 +5,7 @@
 //! as markup.
 
 mod detail;
+mod duration;
 mod form;
 mod handlers;
 mod render;

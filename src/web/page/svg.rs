@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use chrono::{DateTime, Utc};
 
-use super::view::seconds_text;
+use super::duration::seconds_text;
 use crate::outcome::{StepStatus, Verdict};
 
 /// Run in a chart.

@@ -418,7 +418,7 @@ async fn forms_of_an_incident_ask_and_those_of_other_pages_do_not() {
         (format!("{}{id}", crate::names::MUTES), Some(body))
     };
     let memory = vec![kept("mine", "scenario", "shop"), kept("other", "scenario", "blog"), kept("tagged", tag, value)];
-    fixture.store.commit(&Batch { memory, ..Batch::default() }).await.unwrap();
+    fixture.store.commit(&Batch { alerting_entries: memory, ..Batch::default() }).await.unwrap();
     let (_, headers, _) = fixture.get("/incident/shop:1").await;
     assert_eq!(headers["referrer-policy"], "same-origin", "else a form would come from nowhere");
     let page = fixture.page("/incident/shop:1", StatusCode::OK).await;

@@ -13,6 +13,8 @@ use crate::scenario::{Pretty, Scenario};
 use crate::secret::Masked;
 use crate::store::{DecisionRecord, NotificationRecord, RunSummary};
 
+pub use super::duration::{seconds_text, spent};
+
 /// Characters that must be percent-encoded in a path.
 pub(super) const PATH: &AsciiSet =
     &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'?').add(b'#').add(b'%').add(b'`');
@@ -47,26 +49,6 @@ pub fn relative(from_now: TimeDelta) -> String {
         s => format!("{} d", s / 86_400),
     };
     if seconds < 0 { format!("{amount} ago") } else { format!("in {amount}") }
-}
-
-/// Formats seconds with a suitable unit and about three digits.
-pub fn seconds_text(seconds: f64) -> String {
-    let trimmed = |text: String| {
-        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
-    };
-    match seconds {
-        s if s <= 0.0 => "0 s".into(),
-        s if s < 0.001 => "< 1 ms".into(),
-        s if s < 0.9995 => format!("{:.0} ms", s * 1000.0),
-        s if s < 10.0 => format!("{} s", trimmed(format!("{s:.2}"))),
-        s if s < 120.0 => format!("{} s", trimmed(format!("{s:.1}"))),
-        s => Pretty(Duration::from_secs_f64(s.round())).to_string(),
-    }
-}
-
-/// Formats a duration with a suitable unit.
-pub fn spent(duration: Duration) -> String {
-    seconds_text(duration.as_secs_f64())
 }
 
 /// Formats a duration in whole seconds.
@@ -165,7 +147,7 @@ pub struct ProbeRow {
 
 impl ProbeRow {
     /// Creates the row of a probe.
-    pub fn new(kept: &crate::web::probe::ProbeResult, now: DateTime<Utc>) -> Self {
+    pub fn new(kept: &crate::web::probes::ProbeResult, now: DateTime<Utc>) -> Self {
         let verdict = if kept.success { Verdict::Passed } else { Verdict::Failed };
         Self {
             target: kept.target.clone(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use wachta::demo::{Demo, Surroundings};
+use wachta::demo::{Demo, DemoLookup};
 
 use super::until;
 
@@ -41,7 +41,7 @@ impl Agent {
     pub async fn try_start(mut command: Command, folder: &Path, shop: &Demo) -> Result<Self, Vec<String>> {
         std::fs::write(folder.join("ca.pem"), shop.authority.pem()).unwrap();
         command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        for (name, value) in Surroundings::new(shop).variables() {
+        for (name, value) in DemoLookup::new(shop).variables() {
             command.env(name, value);
         }
         command.env("SHOP_CA", folder.join("ca.pem")).env("WACHTA_LOG", "info");
