@@ -367,6 +367,7 @@ pub struct Notification {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub opens: Vec<String>,
     /// Time when the notification was queued.
+    #[serde(alias = "owed_at")]
     pub queued_at: DateTime<Utc>,
     /// Identity of the originating store, a part of the dedup keys. Empty for keys that receivers have without it.
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -53,7 +53,7 @@ fn why_was_i_told() {
 #[test]
 fn why_is_it_in_the_notification_of_another() {
     let run = played("after: 1", &[AT_ONCE], "60s shop F\n70s blog F");
-    answered(&run, "blog", "1:10 blog grouped: the cause of shop:1; in its update at 08:01:30");
+    answered(&run, "blog", "1:10 blog grouped: same cause as shop:1; included in its update at 08:01:30");
     answered(&run, "blog", "1:30 blog grouped: with 1 more as shop:1 for a");
     answered(&run, "shop", "1:30 shop changed: 1 more, 2 in all; for a");
 }

@@ -89,6 +89,7 @@ pub struct Group {
     members: BTreeMap<Subject, Member>,
     open: usize,
     /// Number of open incidents that were not notified.
+    #[serde(alias = "untold")]
     unnotified: usize,
     /// Incidents of the last notification.
     shown: Vec<Affected>,

@@ -159,5 +159,5 @@ fn what_is_folded_is_counted_and_explained() {
     run.play(&format!("60s {} FFF", ids.join(",")), "1h");
     assert_eq!(run.told.len(), 1, "{:?}", run.told);
     let told = run.decided.iter().filter(|line| line.contains("grouped: with 49 more as s00:1 for a"));
-    assert_eq!((told.count(), run.suppressed["cause"]), (49, 49));
+    assert_eq!((told.count(), run.suppressed["grouped"]), (49, 49));
 }

@@ -735,7 +735,7 @@ alerting:
         check(
             "127.0.0.1:9815",
             "{targets: ['ftp://a']}",
-            &["`probe` needs `modules:`", "`ftp://a` is no pattern of targets"],
+            &["`probe` needs `modules:`", "`ftp://a` is not a pattern of targets"],
         );
         check(
             "127.0.0.1:9815",

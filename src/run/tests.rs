@@ -752,7 +752,7 @@ async fn certificates() {
             assert!(seen.starts_with(expected), "{kind} {names:?} {days}: {seen}");
             let told = outcome.steps[0].certificate_expires_at.is_some();
             // A request also reports a rejected certificate.
-            assert_eq!(told, kind == "http" || !seen.contains("not accepted"), "{kind}: {seen}");
+            assert_eq!(told, kind == "http" || !seen.contains("not trusted"), "{kind}: {seen}");
         }
     };
     let local = &["localhost"];

@@ -11,7 +11,7 @@ use super::model::{
     PageSource, Scroll, SelectOption, SentRequest, Travel, WindowChange,
 };
 use super::reader::{Fields, Reader, cut};
-use super::step::saved_as;
+use super::saved_name::{saved_as, saved_name};
 use super::template::Template;
 use super::tree::{Entry, Node, NodeKind, Resolved, Scalar};
 use super::units;
@@ -609,7 +609,7 @@ fn saves(r: &mut Reader, node: &Node) -> Option<Vec<PageSave>> {
 }
 
 fn save(r: &mut Reader, entry: &Entry) -> Option<PageSave> {
-    let name = super::step::saved_name(r, entry);
+    let name = saved_name(r, entry);
     let fields = r.fields(&entry.value, "a source", &[PAGE_SOURCES])?;
     let secret = match fields.get("secret") {
         Some(node) => r.boolean(node, "`secret`")?,

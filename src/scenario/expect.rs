@@ -2,12 +2,33 @@
 
 use serde_json::Value as Json;
 
-use super::keys::MATCHERS;
+use super::key::{Key, MATCHER, Shape, key};
 use super::model::{InlineSchema, Matcher, Pattern, Schema};
 use super::reader::{Reader, cut};
 use super::template::{Template, Value};
 use super::tree::{Node, NodeKind, Resolved};
 use crate::diagnostic::{Diagnostic, Span, nearest};
+
+/// Keys of matchers.
+pub const MATCHERS: &[Key] = &[
+    key("equals", Shape::Any, "equals the value; a scalar is short for it"),
+    key("contains", Shape::Text, "contains the value"),
+    key("starts_with", Shape::Text, "starts with the text"),
+    key("ends_with", Shape::Text, "ends with the text"),
+    key("matches", Shape::Text, "matches a regular expression"),
+    key("less_than", Shape::Ref("number"), "is a number below the value"),
+    key("greater_than", Shape::Ref("number"), "is a number above the value"),
+    key("between", Shape::List(&Shape::Ref("number")), "is a number between two values, inclusive"),
+    key("count", MATCHER, "has this number of elements"),
+    key("exists", Shape::Bool, "exists (true) or does not exist (false)"),
+    key("one_of", Shape::List(&Shape::Any), "equals one of the values"),
+    key("not", MATCHER, "does not match the matcher"),
+    key(
+        "schema",
+        Shape::Either(&[Shape::Text, Shape::Map(&Shape::Any)]),
+        "conforms to a JSON Schema: inline, or a JSON file",
+    ),
+];
 
 /// Type of the value that a matcher is compared with. Types are strict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

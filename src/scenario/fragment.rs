@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::keys::FRAGMENT;
 use super::model::Step;
 use super::reader::{Fields, Reader, cut};
-use super::step::{self, Scope, UsedFile};
+use super::scope::{Scope, UsedFile};
 use super::template::Template;
 use super::tree::{self, Entry, MAX_BYTES, MAX_DEPTH, MAX_NODES, Node, NodeKind, Scalar};
 use crate::diagnostic::{Diagnostic, Source, Span, nearest};
@@ -28,13 +28,17 @@ pub fn is_one(root: &Node) -> bool {
     root.get("steps").is_some() && root.entries().is_some_and(|entries| entries.iter().all(known))
 }
 
-/// Reads the steps that a `use` includes. `number` is the number of its step.
+/// Reader of a list of steps, which includes fragments itself. The text is the prefix of their numbers.
+type ReadSteps = fn(&mut Reader, &Node, &mut Scope<'_>, &str) -> Vec<Step>;
+
+/// Reads the steps that a `use` includes. `number` is the number of its step, `read_steps` reads the steps of the file.
 pub fn used(
     r: &mut Reader,
     action: &Entry,
     fields: &Fields<'_>,
     scope: &mut Scope<'_>,
     number: &str,
+    read_steps: ReadSteps,
 ) -> Option<Vec<Step>> {
     let arguments = arguments(r, fields.get("with"));
     let (file, root) = open(r, &action.value, scope)?;
@@ -56,7 +60,7 @@ pub fn used(
         }
     }
     scope.files.push(file);
-    let steps = if filler.refused { None } else { Some(step::steps(r, &filled, scope, &format!("{number}."))) };
+    let steps = if filler.refused { None } else { Some(read_steps(r, &filled, scope, &format!("{number}."))) };
     scope.files.pop();
     r.source = outer;
     r.names.parameters = outer_parameters;

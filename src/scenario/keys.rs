@@ -1,75 +1,17 @@
 //! Keys of the scenario language, with one table per kind of map. The reader, the lists in "allowed here", the JSON
 //! Schema and the documentation are derived from them.
 
+use super::key::{MATCHER, key};
 use super::{check, usual};
 
-/// Key of a map.
-#[derive(Debug, Clone, Copy)]
-pub struct Key {
-    /// Name of the key.
-    pub name: &'static str,
-    /// Form of the value, or `None` if the key is reserved and not supported yet.
-    pub shape: Option<Shape>,
-    /// Description in one line.
-    pub doc: &'static str,
-}
-
-/// Form of a value, in the detail needed for the JSON Schema.
-#[derive(Debug, Clone, Copy)]
-pub enum Shape {
-    /// Text; a plain number is accepted as text.
-    Text,
-    /// `true` or `false`.
-    Bool,
-    /// A positive integer.
-    Count,
-    /// A non-negative integer.
-    Whole,
-    /// Any number.
-    Number,
-    /// A number with a byte unit: `10KB`, `2MB`, `500B`.
-    Size,
-    /// A number of CSS pixels: `800px`, `-300px`.
-    Pixels,
-    /// A number with a time unit: `90s`, `1m30s`, `250ms`.
-    Duration,
-    /// Any value.
-    Any,
-    /// One word of a list.
-    Words(&'static [&'static str]),
-    /// A named definition, such as `target`, `matcher` or `steps`.
-    Ref(&'static str),
-    /// A list.
-    List(&'static Shape),
-    /// A single value or a list.
-    OneOrMany(&'static Shape),
-    /// A map with arbitrary keys.
-    Map(&'static Shape),
-    /// Any one of these forms.
-    Either(&'static [Shape]),
-    /// A map with the keys of these tables.
-    Keys(&'static [&'static [Key]]),
-}
-
-/// Action of a step, or kind of a check.
-#[derive(Debug, Clone, Copy)]
-pub struct ActionSpec {
-    /// Key of the action and form of its value.
-    pub key: Key,
-    /// Sibling keys of the action.
-    pub sibling_keys: &'static [Key],
-}
-
-pub(super) const fn key(name: &'static str, shape: Shape, doc: &'static str) -> Key {
-    Key { name, shape: Some(shape), doc }
-}
+pub use super::expect::MATCHERS;
+pub use super::key::{ActionSpec, Key, METHODS, Shape, TRUST};
 
 const fn later(name: &'static str, doc: &'static str) -> Key {
     Key { name, shape: None, doc }
 }
 
 const TARGET: Shape = Shape::Ref("target");
-pub(super) const MATCHER: Shape = Shape::Ref("matcher");
 const PAGE_EXPECT: Shape = Shape::OneOrMany(&Shape::Ref("page_facts"));
 const TEXTS: Shape = Shape::Map(&Shape::Text);
 const CONSTANTS: Shape = Shape::Map(&Shape::Either(&[Shape::Text, Shape::Bool]));
@@ -424,9 +366,6 @@ pub const WINDOW: &[Key] = &[
 /// Keys of an option that is not selected by its text.
 pub const OPTION: &[Key] = &[key("value", Shape::Text, "value of the option")];
 
-/// HTTP methods.
-pub const METHODS: &[&str] = &["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
-
 /// Sibling keys of a request, in a step and in an `http` check.
 pub const REQUEST: &[Key] = &[
     key("headers", TEXTS, "headers of the request"),
@@ -514,14 +453,6 @@ pub const USE: ActionSpec = ActionSpec {
     sibling_keys: &[key("with", Shape::Map(&Shape::Any), "values for the parameters of the fragment")],
 };
 
-/// Keys of `trust`.
-pub const TRUST: &[Key] = &[
-    key("ca", Shape::Text, "PEM file with additional root certificates, relative to this file"),
-    key("cert", Shape::Text, "PEM file with the client certificate and its chain"),
-    key("key", Shape::Text, "PEM file with the private key"),
-    key("insecure", Shape::Bool, "true: accepts any certificate"),
-];
-
 /// Role names that can be used as keys of a locator.
 pub const ROLES: &[&str] = &[
     "button",
@@ -566,27 +497,6 @@ pub const TARGET_BESIDE: &[Key] = &[
     key("name", MATCHER, "accessible name, used with `role`"),
     key("nth", Shape::Count, "index of the match in page order, starting at 1"),
     key("within", TARGET, "locator of a containing element"),
-];
-
-/// Keys of matchers.
-pub const MATCHERS: &[Key] = &[
-    key("equals", Shape::Any, "equals the value; a scalar is short for it"),
-    key("contains", Shape::Text, "contains the value"),
-    key("starts_with", Shape::Text, "starts with the text"),
-    key("ends_with", Shape::Text, "ends with the text"),
-    key("matches", Shape::Text, "matches a regular expression"),
-    key("less_than", Shape::Ref("number"), "is a number below the value"),
-    key("greater_than", Shape::Ref("number"), "is a number above the value"),
-    key("between", Shape::List(&Shape::Ref("number")), "is a number between two values, inclusive"),
-    key("count", MATCHER, "has this number of elements"),
-    key("exists", Shape::Bool, "exists (true) or does not exist (false)"),
-    key("one_of", Shape::List(&Shape::Any), "equals one of the values"),
-    key("not", MATCHER, "does not match the matcher"),
-    key(
-        "schema",
-        Shape::Either(&[Shape::Text, Shape::Map(&Shape::Any)]),
-        "conforms to a JSON Schema: inline, or a JSON file",
-    ),
 ];
 
 /// Keys of `expect` on a page.
@@ -679,9 +589,6 @@ pub const RESPONSE_SOURCES: &[Key] = &[
 
 /// Keys that select the part of a body to save.
 pub const BODY_SOURCE: &[Key] = &[key("matches", Shape::Text, "regular expression whose first group is saved")];
-
-/// Key for the maximum duration of a check.
-pub(super) const FASTER_THAN: Key = key("faster_than", Shape::Duration, "maximum duration of the check");
 
 /// Keys of an `http` check in addition to those of a request.
 pub const HTTP: ActionSpec = ActionSpec {

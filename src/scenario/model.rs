@@ -18,36 +18,14 @@ use super::verdict::Verdict;
 use super::xpath::XPath;
 use crate::diagnostic::{Source, Span, Spanned};
 
-/// Stable id of a scenario: `[a-z0-9-]`, 1 to 64 characters. The schedule phase, history, incidents and Zabbix keys are
-/// derived from it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ScenarioId(pub Arc<str>);
-
-impl ScenarioId {
-    /// Returns the id as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::borrow::Borrow<str> for ScenarioId {
-    fn borrow(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for ScenarioId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl From<&str> for ScenarioId {
-    fn from(id: &str) -> Self {
-        Self(id.into())
-    }
-}
+pub use super::headless::Headless;
+pub use super::id::ScenarioId;
+pub use super::kind::ScenarioKind;
+pub use super::matcher::{InlineSchema, Matcher, Pattern, Schema};
+pub use super::pretty::Pretty;
+pub use super::schedule::Schedule;
+pub use super::trust::Trust;
+pub use super::viewport::Viewport;
 
 /// Specification of a test: a browser flow, an API flow, or a single check.
 #[derive(Debug, Clone, PartialEq)]
@@ -167,111 +145,6 @@ impl Scenario {
     }
 }
 
-/// Kind of a scenario as a whole; the label `kind` of `wachta_scenario_info`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ScenarioKind {
-    /// A flow with at least one page step.
-    Browser,
-    /// A flow of requests, without page steps.
-    Api,
-    /// One `http` check.
-    Http,
-    /// One `tcp` check.
-    Tcp,
-    /// One `tls` check.
-    Tls,
-    /// One `dns` check.
-    Dns,
-    /// One `ping` check.
-    Ping,
-    /// One `postgres` check.
-    Postgres,
-    /// One `redis` check.
-    Redis,
-    /// One `grpc` check.
-    Grpc,
-    /// One `websocket` check.
-    Websocket,
-    /// One `ntp` check.
-    Ntp,
-    /// One `s3` check.
-    S3,
-    /// One `heartbeat` check.
-    Heartbeat,
-    /// One `exec` check.
-    Exec,
-}
-
-impl ScenarioKind {
-    /// Returns the external name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Browser => "browser",
-            Self::Api => "api",
-            Self::Http => "http",
-            Self::Tcp => "tcp",
-            Self::Tls => "tls",
-            Self::Dns => "dns",
-            Self::Ping => "ping",
-            Self::Postgres => "postgres",
-            Self::Redis => "redis",
-            Self::Grpc => "grpc",
-            Self::Websocket => "websocket",
-            Self::Ntp => "ntp",
-            Self::S3 => "s3",
-            Self::Heartbeat => "heartbeat",
-            Self::Exec => "exec",
-        }
-    }
-}
-
-/// Schedule of a scenario. The next due times are computed in `timing`.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Schedule {
-    /// A fixed interval, with a phase derived from a hash of the id.
-    Every(Duration),
-    /// Cron expression (Unix rules) in a time zone.
-    Cron {
-        /// Expression as written in the file.
-        expression: String,
-        /// Time zone of the expression.
-        timezone: chrono_tz::Tz,
-    },
-}
-
-impl fmt::Display for Schedule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Every(every) => write!(f, "every {}", Pretty(*every)),
-            Self::Cron { expression, timezone } => write!(f, "cron {expression} {timezone}"),
-        }
-    }
-}
-
-/// Duration in a human-readable format: `90s`, `1m30s`, `250ms`.
-pub struct Pretty(pub Duration);
-
-impl fmt::Display for Pretty {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let millis = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
-        if millis == 0 {
-            return f.write_str(if self.0.is_zero() { "0s" } else { "under 1ms" });
-        }
-        let mut rest = millis;
-        let mut shown = 0;
-        for (unit, size) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)] {
-            let n = rest / size;
-            if n > 0 && shown < 2 {
-                write!(f, "{n}{unit}")?;
-                shown += 1;
-            }
-            rest %= size;
-        }
-        Ok(())
-    }
-}
-
 /// `browser:`: settings of the scenario's browser. An omitted setting keeps the default of the browser.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct BrowserSettings {
@@ -330,26 +203,6 @@ impl Engine {
 impl fmt::Display for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
-    }
-}
-
-/// Chromium binary for headless mode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Headless {
-    /// The headless shell, which needs less memory, if it is installed; otherwise the full browser.
-    #[default]
-    Shell,
-    /// The full browser.
-    Full,
-}
-
-impl Headless {
-    /// Names of the binaries in scenario files.
-    pub const WORDS: &'static [&'static str] = &["shell", "full"];
-
-    /// Returns the binary with this name.
-    pub fn of(word: &str) -> Self {
-        if word == "full" { Self::Full } else { Self::Shell }
     }
 }
 
@@ -446,15 +299,6 @@ impl Vital {
             Self::Inp => "inp",
         }
     }
-}
-
-/// Size of the visible page in CSS pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Viewport {
-    /// Width in CSS pixels.
-    pub width: u32,
-    /// Height in CSS pixels.
-    pub height: u32,
 }
 
 /// Source of a secret. The agent's `allow` list decides whether it is permitted.
@@ -849,143 +693,6 @@ pub enum LocatorStrategy {
     OneOf(Vec<Locator>),
 }
 
-/// Condition on a value, written as a map with one key.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Matcher {
-    /// The value is equal; a scalar is short for this matcher.
-    Equals(Value),
-    /// The text contains this.
-    Contains(Template),
-    /// The text begins with this.
-    StartsWith(Template),
-    /// The text ends with this.
-    EndsWith(Template),
-    /// The regular expression matches anywhere in the text.
-    Matches(Pattern),
-    /// The number is less than this.
-    LessThan(Value),
-    /// The number is greater than this.
-    GreaterThan(Value),
-    /// The number is within this inclusive range.
-    Between(Value, Value),
-    /// The number of elements matches.
-    Count(Box<Matcher>),
-    /// The value exists (`true`) or does not exist (`false`).
-    Exists(bool),
-    /// The value is one of these.
-    OneOf(Vec<Value>),
-    /// The inner matcher does not match.
-    Not(Box<Matcher>),
-    /// The value is valid according to a JSON Schema.
-    Schema(Schema),
-}
-
-/// Regular expression, compiled once unless it depends on values of the run.
-#[derive(Debug, Clone)]
-pub struct Pattern {
-    text: Template,
-    /// Compiled expression, or `None` if the text contains references.
-    compiled: Option<Arc<regex::Regex>>,
-}
-
-impl PartialEq for Pattern {
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
-    }
-}
-
-impl Pattern {
-    /// Compiles the expression if its text is literal.
-    pub fn new(text: Template) -> Result<Self, regex::Error> {
-        let compiled = text.as_literal().map(regex::Regex::new).transpose()?.map(Arc::new);
-        Ok(Self { text, compiled })
-    }
-
-    /// Returns the text as written in the file.
-    pub fn text(&self) -> &Template {
-        &self.text
-    }
-
-    /// Returns the compiled expression, or `None` if the text contains references.
-    pub fn compiled(&self) -> Option<&Arc<regex::Regex>> {
-        self.compiled.as_ref()
-    }
-}
-
-/// Inline JSON Schema with its validator.
-#[derive(Clone)]
-pub struct InlineSchema {
-    text: serde_json::Value,
-    validator: Arc<jsonschema::Validator>,
-}
-
-impl PartialEq for InlineSchema {
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
-    }
-}
-
-impl fmt::Debug for InlineSchema {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "InlineSchema({})", self.text)
-    }
-}
-
-impl InlineSchema {
-    /// Compiles a schema. The error describes the problem in the schema.
-    pub fn new(text: serde_json::Value) -> Result<Self, String> {
-        let validator = jsonschema::validator_for(&text).map_err(|error| error.to_string())?;
-        Ok(Self { text, validator: Arc::new(validator) })
-    }
-
-    /// Returns the compiled validator.
-    pub fn validator(&self) -> &Arc<jsonschema::Validator> {
-        &self.validator
-    }
-}
-
-/// A JSON Schema.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Schema {
-    /// Inline schema; `${…}` is not resolved.
-    Inline(InlineSchema),
-    /// JSON file, relative to the scenario file.
-    File(Spanned<Template>),
-}
-
-impl Matcher {
-    /// Creates a matcher that compares with the entire text.
-    pub fn text(text: impl Into<String>) -> Self {
-        Self::Equals(Value::Text(Template::literal(text)))
-    }
-
-    /// Calls `visit` with every reference in the values and templates of the matcher.
-    pub fn visit_references(&self, visit: &mut dyn FnMut(&super::template::Reference)) {
-        match self {
-            Self::Equals(value) | Self::LessThan(value) | Self::GreaterThan(value) => value.visit_references(visit),
-            Self::Contains(t) | Self::StartsWith(t) | Self::EndsWith(t) => t.references().for_each(visit),
-            Self::Matches(pattern) => pattern.text().references().for_each(visit),
-            Self::Between(low, high) => {
-                low.visit_references(visit);
-                high.visit_references(visit);
-            }
-            Self::OneOf(values) => values.iter().for_each(|value| value.visit_references(visit)),
-            Self::Count(inner) | Self::Not(inner) => inner.visit_references(visit),
-            Self::Schema(Schema::File(file)) => file.references().for_each(visit),
-            Self::Schema(Schema::Inline(_)) | Self::Exists(_) => {}
-        }
-    }
-
-    /// Returns the file that the matcher references.
-    pub fn file(&self) -> Option<&Spanned<Template>> {
-        match self {
-            Self::Schema(Schema::File(file)) => Some(file),
-            Self::Count(inner) | Self::Not(inner) => inner.file(),
-            _ => None,
-        }
-    }
-}
-
 /// Expectation on a page.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PageExpectation {
@@ -1264,25 +971,6 @@ pub struct GraphQl {
     pub variables: Option<Value>,
     /// Name of the operation to execute.
     pub operation: Option<Spanned<Template>>,
-}
-
-/// Trusted certificates and the client certificate.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Trust {
-    /// PEM file with additional root certificates, relative to the scenario file.
-    pub ca: Option<Spanned<Template>>,
-    /// PEM files with the client certificate and its private key.
-    pub identity: Option<(Spanned<Template>, Spanned<Template>)>,
-    /// Whether certificate verification is disabled.
-    pub insecure: bool,
-}
-
-impl Trust {
-    /// Returns every file that is referenced.
-    pub fn files(&self) -> Vec<&Spanned<Template>> {
-        let own = self.identity.iter().flat_map(|(cert, key)| [cert, key]);
-        self.ca.iter().chain(own).collect()
-    }
 }
 
 /// Expectation on a response.

@@ -8,6 +8,8 @@ use super::keys::{HOW, METHODS, ROLES};
 use super::reader::cut;
 use super::tree::{Entry, Node, NodeKind};
 
+pub use super::id::bad_id;
+
 /// Generates the name of a step from its action key and value, such as `click button "Sign in"`.
 pub fn step(action: &str, value: &Node) -> String {
     match action {
@@ -145,21 +147,6 @@ pub fn slug(name: &str) -> String {
         }
     }
     slug.trim_matches('-').to_owned()
-}
-
-/// Maximum length of an id, in characters.
-pub const LONGEST_ID: usize = 64;
-
-/// Returns the problem of an id, if there is one.
-pub fn bad_id(id: &str) -> Option<&'static str> {
-    match id {
-        "" => Some("it is empty"),
-        _ if id.len() > LONGEST_ID => Some("it is longer than 64 characters"),
-        _ if !id.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-') => {
-            Some("allowed are only a-z, 0-9 and -")
-        }
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::keys::Key;
+use super::key::Key;
 use super::template::{Reference, Template};
 use super::tree::{Entry, Node, NodeKind, Resolved};
 use super::units;

@@ -1,55 +1,17 @@
 //! Reader of steps, each with one action and its options.
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::keys::{GROUP, Key, METHODS, MODIFIERS, PAGE_ACTIONS, PAGE_MODIFIERS, REQUEST, USE};
 use super::locator::target;
-use super::model::{Action, Group, Lookup, Request, Step};
-use super::naming::{self, Unique};
+use super::model::{Action, Group, Request, Step};
+use super::naming;
 use super::reader::{Reader, cut};
-use super::template::Template;
 use super::tree::{Entry, Node, NodeKind};
 use super::{browser, fragment, http};
-use crate::diagnostic::{Diagnostic, Source, Span, Spanned, nearest};
+use crate::diagnostic::{Diagnostic, nearest};
 
-/// Context of the steps of a scenario.
-pub struct Scope<'l> {
-    /// Access to the files of fragments.
-    pub lookup: &'l dyn Lookup,
-    /// Scenario file.
-    pub scenario: Arc<Source>,
-    /// Base of relative URLs.
-    pub base_url: Option<Spanned<Template>>,
-    /// Timeout of steps without their own.
-    pub timeout: Option<Duration>,
-    /// Setting for requests without a `traceparent` setting.
-    pub traceparent: Option<bool>,
-    /// Names of the steps so far.
-    pub names: Unique,
-    /// Fragments that are being read, from the outermost inward.
-    pub files: Vec<UsedFile>,
-    /// Number of fragments included so far.
-    pub uses: usize,
-}
-
-/// Fragment that is being read.
-pub struct UsedFile {
-    /// Path of the fragment, relative to the folder of the scenario file.
-    pub path: PathBuf,
-    /// Text of the fragment.
-    pub source: Arc<Source>,
-}
-
-impl<'l> Scope<'l> {
-    /// Creates the context of the first step of a scenario.
-    pub fn new(lookup: &'l dyn Lookup, scenario: &Arc<Source>) -> Self {
-        let (names, scenario) = (Unique::default(), Arc::clone(scenario));
-        let (base_url, timeout, traceparent) = (None, None, None);
-        Self { lookup, scenario, base_url, timeout, traceparent, names, files: Vec::new(), uses: 0 }
-    }
-}
+pub use super::scope::Scope;
 
 /// Reads a list of steps. `ahead` is the prefix of their numbers: `step `, `step 3.`, `finally step `.
 pub fn steps(r: &mut Reader, node: &Node, scope: &mut Scope<'_>, ahead: &str) -> Vec<Step> {
@@ -158,7 +120,7 @@ fn step(r: &mut Reader, node: &Node, scope: &mut Scope<'_>, number: &str) -> Opt
             None
         }
     } else if key == "use" {
-        fragment::used(r, action, &fields, scope, number).map(|steps| Action::Group(Group { steps, retry: 0 }))
+        fragment::used(r, action, &fields, scope, number, steps).map(|steps| Action::Group(Group { steps, retry: 0 }))
     } else {
         browser::action(r, action, &fields, scope.base_url.as_ref()).map(Action::Page)
     }
@@ -216,25 +178,4 @@ fn no_action(r: &mut Reader, node: &Node, entries: &[Entry]) {
         }
         None => r.fail(node.span, "a step needs an action"),
     }
-}
-
-/// Reads the name under which a value is saved, and makes it available to the following steps.
-pub fn saved_name(r: &mut Reader, entry: &Entry) -> Option<Spanned<String>> {
-    saved_as(r, &entry.key, entry.key_span)
-}
-
-/// Reads a name to save under like [`saved_name`], for a name that is not a key.
-pub fn saved_as(r: &mut Reader, name: &str, span: Span) -> Option<Spanned<String>> {
-    let plain = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
-    if name.is_empty() || !name.chars().all(plain) {
-        let message = format!("`{}` is not a valid name to save under", cut(name));
-        r.fail_with(span, message, "allowed are letters, digits, _ and -");
-        return None;
-    }
-    if r.names.parameters.contains(name) {
-        r.fail_with(span, format!("`{name}` is a parameter of this file"), "save it under another name");
-        return None;
-    }
-    r.names.saved.insert(name.to_owned());
-    Some(Spanned::new(name.to_owned(), span))
 }

@@ -1,13 +1,16 @@
 //! `slower_than_usual`: a comparison with past durations of the scenario. The duration baseline is computed in
 //! `run/usual.rs`.
 
+mod comparisons;
+
 use std::time::Duration;
 
-use super::keys::{Key, Shape, key};
-use super::model::{Action, Budget, Pretty, ResponseFact, Scenario, Step};
+use super::key::{Key, Shape, key};
+use super::model::Pretty;
 use super::reader::Reader;
 use super::tree::Node;
-use crate::diagnostic::{Diagnostic, Span};
+
+pub use comparisons::lint;
 
 /// Keys of `slower_than_usual`.
 pub const USUAL: &[Key] = &[
@@ -63,59 +66,4 @@ fn over(r: &mut Reader, node: &Node) -> Option<Duration> {
     }
     r.fail(node.span, format!("`over` must be from {} to {}", Pretty(SHORTEST), Pretty(LONGEST)));
     None
-}
-
-impl Scenario {
-    /// Returns every comparison with the baseline and its span: of the run as a whole (without a step) and of steps.
-    pub fn comparisons(&self) -> Vec<(Option<&Step>, SlowerThanUsual, Span)> {
-        fn walk<'a>(steps: &'a [Step], found: &mut Vec<(Option<&'a Step>, SlowerThanUsual, Span)>) {
-            for step in steps {
-                match &step.action {
-                    Action::Group(group) => walk(&group.steps, found),
-                    Action::Request(request) => found.extend(request.expect.iter().filter_map(|one| match one.what {
-                        ResponseFact::SlowerThanUsual(usual) => Some((Some(step), usual, one.span)),
-                        _ => None,
-                    })),
-                    Action::Page(_) | Action::Check(_) => {}
-                }
-            }
-        }
-        let mut found: Vec<_> = self
-            .budget
-            .iter()
-            .filter_map(|limit| match limit.value {
-                Budget::SlowerThanUsual(usual) => Some((None, usual, limit.span)),
-                _ => None,
-            })
-            .collect();
-        walk(&self.steps, &mut found);
-        walk(&self.finally, &mut found);
-        found
-    }
-}
-
-/// Warns about comparisons whose period can never contain enough runs.
-pub fn lint(r: &mut Reader, scenario: &Scenario) {
-    let comparisons = scenario.comparisons();
-    if comparisons.is_empty() {
-        return;
-    }
-    let Some(gap) = scenario.schedule.shortest_gap(super::timing::reference()) else { return };
-    for (step, usual, span) in comparisons {
-        let most = usual.over.as_secs() / gap.as_secs().max(1);
-        if most >= FEWEST_RUNS {
-            continue;
-        }
-        let source = step.and_then(|step| step.source.as_ref()).unwrap_or(&scenario.source);
-        let message = format!(
-            "in {} it runs at most {most} times, but at least {FEWEST_RUNS} runs are needed to compare with",
-            Pretty(usual.over)
-        );
-        let mut found = Diagnostic::warning(source, span, message);
-        if let Some(step) = step {
-            found = found.context(step.name.clone());
-        }
-        found.label = Some("raise `over`".into());
-        r.report(found);
-    }
 }

@@ -399,7 +399,7 @@ async fn decisions_count_up(store: &Sqlite) {
         [
             "opened since 9, at 9, 1 times",
             "good since 4, at 7, 3 times",
-            "count since 3, at 3, 1 times",
+            "below_threshold since 3, at 3, 1 times",
             "good since 1, at 2, 2 times",
         ]
     );

@@ -133,7 +133,7 @@ async fn files_are_given_to_fields_near_and_far() {
     bench.act(&upload(role("button", "Choose"), &["files/a.txt"])).await;
     assert_eq!(bench.js(&of("behind")).await, json!(["a.txt A"]));
     for (action, text) in [
-        (upload(label("One"), &["files/a.txt", "files/b.txt"]), "one file only"),
+        (upload(label("One"), &["files/a.txt", "files/b.txt"]), "accepts only one file"),
         (upload(label("One"), &["files/none"]), "not there"),
     ] {
         let failure = bench.fail(&action).await;

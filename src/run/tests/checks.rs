@@ -557,7 +557,7 @@ async fn redis_answers_what_it_should() {
     };
     check("", "passed").await;
     check(", command: [LLEN, queue], expect: {value: {less_than: 10}}, faster_than: 1m", "passed").await;
-    check(", command: [LLEN, queue], expect: {value: 8}", "failed assertion: the answer; expected 8, got 7").await;
+    check(", command: [LLEN, queue], expect: {value: 8}", "failed assertion: the response; expected 8, got 7").await;
     check(", command: [GET, gone], expect: {value: {exists: false}}", "passed").await;
     check(", command: [LRANGE, queue, 0, -1], expect: {value: {count: 2}}", "passed").await;
     check(", command: [LRANGE, queue, 0, -1], expect: {value: [a, 2]}", "passed").await;
@@ -903,7 +903,7 @@ async fn objects_are_young_and_large_enough() {
 #[tokio::test]
 async fn someone_calls_in() {
     use crate::store::{CheckIn, CheckIns as _, Sqlite};
-    says("heartbeat: job", "unknown configuration: nobody can call in here").await;
+    says("heartbeat: job", "unknown configuration: check-ins are received by `wachta serve` only").await;
     let store = Arc::new(Sqlite::open("sqlite::memory:").await.unwrap());
     let long_ago = Utc::now() - chrono::TimeDelta::days(1);
     let (awake_since, since) = tokio::sync::watch::channel(long_ago);

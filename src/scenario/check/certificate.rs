@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::diagnostic::Span;
 use crate::scenario::expect::{On, matcher};
-use crate::scenario::keys::{Key, MATCHER, Shape, key};
+use crate::scenario::key::{Key, MATCHER, Shape, key};
 use crate::scenario::model::Matcher;
 use crate::scenario::reader::Reader;
 use crate::scenario::tree::{Entry, Node};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::Expected;
+use super::parts::{self, Expected};
 use crate::diagnostic::Spanned;
 use crate::scenario::expect::On;
-use crate::scenario::keys::{ActionSpec, FASTER_THAN, Key, MATCHER, Shape, key};
+use crate::scenario::key::{ActionSpec, FASTER_THAN, Key, MATCHER, Shape, key};
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
 use crate::scenario::tree::Node;
@@ -81,8 +81,8 @@ impl Server {
             return url::Url::parse(text).map(Self::Https).map_err(|_| bad());
         }
         let read = match text.strip_prefix("tls://") {
-            Some(rest) => super::host_and_port(rest, Some(853)).map(|(host, port)| Self::Tls(host, port)),
-            None => super::host_and_port(text, Some(53)).map(|(host, port)| Self::Plain(host, port)),
+            Some(rest) => parts::host_and_port(rest, Some(853)).map(|(host, port)| Self::Tls(host, port)),
+            None => parts::host_and_port(text, Some(53)).map(|(host, port)| Self::Plain(host, port)),
         };
         read.ok_or_else(bad)
     }
@@ -109,7 +109,7 @@ pub struct DnsCheck {
 
 /// Reads the check.
 pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<DnsCheck> {
-    let name = super::target(r, target, "`dns`", |text| {
+    let name = parts::target(r, target, "`dns`", |text| {
         let fits = !text.is_empty() && text.len() <= 255 && !text.contains(['/', ' ']) && !text.contains("..");
         if fits { Ok(()) } else { Err("write the name alone, such as example.com") }.map_err(ToOwned::to_owned)
     });
@@ -120,16 +120,16 @@ pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<DnsChe
             .map(|at| RecordType::ALL[at]),
         None => Some(RecordType::A),
     };
-    let server = super::given(fields, "server", |node| super::target(r, node, "`server`", Server::parse));
-    let inner = super::under_expect(r, fields, EXPECT);
+    let server = parts::given(fields, "server", |node| parts::target(r, node, "`server`", Server::parse));
+    let inner = parts::under_expect(r, fields, EXPECT);
     let (mut answer, mut rcode, mut dnssec) = (Some(None), Some(None), Some(None));
     if let Some(inner) = &inner {
-        answer = super::expected(r, inner, "answer", On::Any);
-        rcode = super::expected(r, inner, "rcode", On::Text);
+        answer = parts::expected(r, inner, "answer", On::Any);
+        rcode = parts::expected(r, inner, "rcode", On::Text);
         dnssec =
-            super::given(inner, "dnssec", |node| r.boolean(node, "`dnssec`").map(|on| Spanned::new(on, node.span)));
+            parts::given(inner, "dnssec", |node| r.boolean(node, "`dnssec`").map(|on| Spanned::new(on, node.span)));
     }
-    let faster_than = super::limit(r, fields, "faster_than");
+    let faster_than = parts::limit(r, fields, "faster_than");
     inner?;
     Some(DnsCheck {
         name: name?,

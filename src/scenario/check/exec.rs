@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::parts;
 use crate::diagnostic::Spanned;
-use crate::scenario::keys::{ActionSpec, FASTER_THAN, Shape, key};
+use crate::scenario::key::{ActionSpec, FASTER_THAN, Shape, key};
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
 use crate::scenario::tree::Node;
@@ -53,7 +54,7 @@ pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<ExecCh
         fits
     });
     let arguments: Vec<_> = rest.iter().map(|item| r.template(item, "an argument")).collect();
-    let junit = super::given(fields, "junit", |node| {
+    let junit = parts::given(fields, "junit", |node| {
         let path = r.text(node, "`junit`")?;
         let sibling_keys = !path.is_empty() && !path.starts_with('/') && !path.split('/').any(|part| part == "..");
         if sibling_keys && !path.contains("${") {
@@ -62,7 +63,7 @@ pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<ExecCh
         r.fail_with(node.span, "`junit` must be a file beside this one", "write it like report.xml");
         None
     });
-    let faster_than = super::limit(r, fields, "faster_than");
+    let faster_than = parts::limit(r, fields, "faster_than");
     Some(ExecCheck {
         program: program?,
         arguments: arguments.into_iter().collect::<Option<_>>()?,

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use super::parts;
 use crate::diagnostic::Spanned;
-use crate::scenario::http;
-use crate::scenario::keys::{ActionSpec, FASTER_THAN, Shape, TRUST, key};
+use crate::scenario::key::{ActionSpec, FASTER_THAN, Shape, TRUST, key};
 use crate::scenario::model::Trust;
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
 use crate::scenario::tree::Node;
+use crate::scenario::trust;
 
 /// Keys of the check.
 pub const KIND: ActionSpec = ActionSpec {
@@ -39,15 +40,15 @@ pub fn address(text: &str) -> Result<(String, u16, bool), String> {
         Some(rest) => (rest.trim_end_matches('/'), true),
         None => (text, false),
     };
-    let read = super::host_and_port(rest, tls.then_some(443));
+    let read = parts::host_and_port(rest, tls.then_some(443));
     read.map(|(host, port)| (host, port, tls)).ok_or_else(|| "write host:port, or https://host:port for TLS".to_owned())
 }
 
 /// Reads the check.
 pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<GrpcCheck> {
-    let address = super::target(r, target, "`grpc`", address);
-    let service = super::given(fields, "service", |node| r.template(node, "`service`"));
-    let trust = super::given(fields, "trust", |node| http::trust(r, Some(node)));
-    let faster_than = super::limit(r, fields, "faster_than");
+    let address = parts::target(r, target, "`grpc`", address);
+    let service = parts::given(fields, "service", |node| r.template(node, "`service`"));
+    let trust = parts::given(fields, "trust", |node| trust::trust(r, Some(node)));
+    let faster_than = parts::limit(r, fields, "faster_than");
     Some(GrpcCheck { address: address?, service: service?, trust: trust?, faster_than: faster_than? })
 }

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::parts;
 use crate::diagnostic::Spanned;
-use crate::scenario::keys::{ActionSpec, Shape, key};
+use crate::scenario::id::bad_id;
+use crate::scenario::key::{ActionSpec, Shape, key};
 use crate::scenario::model::Schedule;
-use crate::scenario::naming;
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::tree::Node;
 
@@ -49,12 +50,12 @@ fn delta(duration: Duration) -> TimeDelta {
 /// Reads the check.
 pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<HeartbeatCheck> {
     let name = r.text(target, "`heartbeat`").filter(|name| {
-        let problem = naming::bad_id(name);
+        let problem = bad_id(name);
         if let Some(why) = &problem {
             r.fail(target.span, format!("`heartbeat`: not a valid name for check-ins: {why}"));
         }
         problem.is_none()
     });
-    let grace = super::given(fields, "grace", |node| r.duration(node, "`grace`"));
+    let grace = parts::given(fields, "grace", |node| r.duration(node, "`grace`"));
     Some(HeartbeatCheck { name: name?, grace: grace?.unwrap_or(DEFAULT_GRACE) })
 }

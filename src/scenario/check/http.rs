@@ -1,7 +1,7 @@
 //! `http` check: one request. Its keys are in `keys.rs`, together with those of a request step.
 
 use crate::scenario::http;
-use crate::scenario::keys::METHODS;
+use crate::scenario::key::METHODS;
 use crate::scenario::model::Action;
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::tree::Node;

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Expected, quantity};
+use super::parts::{self, Expected};
+use super::quantity;
 use crate::diagnostic::Spanned;
-use crate::scenario::keys::{ActionSpec, FASTER_THAN, Key, MATCHER, Shape, key};
+use crate::scenario::key::{ActionSpec, FASTER_THAN, Key, MATCHER, Shape, key};
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
 use crate::scenario::tree::Node;
@@ -31,15 +32,15 @@ pub struct NtpCheck {
 
 /// Parses an address into host and port.
 pub fn address(text: &str) -> Result<(String, u16), String> {
-    super::host_and_port(text, Some(123)).ok_or_else(|| "write it like pool.ntp.org".to_owned())
+    parts::host_and_port(text, Some(123)).ok_or_else(|| "write it like pool.ntp.org".to_owned())
 }
 
 /// Reads the check.
 pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<NtpCheck> {
-    let address = super::target(r, target, "`ntp`", address);
-    let inner = super::under_expect(r, fields, EXPECT);
+    let address = parts::target(r, target, "`ntp`", address);
+    let inner = parts::under_expect(r, fields, EXPECT);
     let offset = inner.as_ref().map_or(Some(None), |inner| quantity::durations(r, inner, "offset"));
-    let faster_than = super::limit(r, fields, "faster_than");
+    let faster_than = parts::limit(r, fields, "faster_than");
     inner?;
     Some(NtpCheck { address: address?, offset: offset?, faster_than: faster_than? })
 }

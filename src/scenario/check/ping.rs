@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::parts;
 use crate::diagnostic::Spanned;
-use crate::scenario::keys::{ActionSpec, FASTER_THAN, Shape, key};
+use crate::scenario::key::{ActionSpec, FASTER_THAN, Shape, key};
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
 use crate::scenario::tree::Node;
@@ -25,7 +26,7 @@ pub struct PingCheck {
 
 /// Checks whether the text is a host name or an address without a port.
 pub fn host(text: &str) -> Result<String, String> {
-    match super::host_and_port(text, Some(1)) {
+    match parts::host_and_port(text, Some(1)) {
         Some((host, 1)) => Ok(host),
         _ => Err("write a host or an address, without a port".to_owned()),
     }
@@ -33,7 +34,7 @@ pub fn host(text: &str) -> Result<String, String> {
 
 /// Reads the check.
 pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<PingCheck> {
-    let host = super::target(r, target, "`ping`", host);
-    let faster_than = super::limit(r, fields, "faster_than");
+    let host = parts::target(r, target, "`ping`", host);
+    let faster_than = parts::limit(r, fields, "faster_than");
     Some(PingCheck { host: host?, faster_than: faster_than? })
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::Expected;
+use super::parts::{self, Expected};
 use crate::diagnostic::Spanned;
 use crate::scenario::expect::On;
-use crate::scenario::keys::{ActionSpec, FASTER_THAN, Key, MATCHER, Shape, key};
+use crate::scenario::key::{ActionSpec, FASTER_THAN, Key, MATCHER, Shape, key};
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
 use crate::scenario::tree::Node;
@@ -58,11 +58,11 @@ pub fn url(text: &str) -> Result<url::Url, String> {
 
 /// Reads the check.
 pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<PostgresCheck> {
-    let url = super::target(r, target, "`postgres`", url);
-    let sql = super::given(fields, "sql", |node| r.template(node, "`sql`"));
-    let inner = super::under_expect(r, fields, EXPECT);
-    let value = inner.as_ref().map_or(Some(None), |inner| super::expected(r, inner, "value", On::Any));
-    let faster_than = super::limit(r, fields, "faster_than");
+    let url = parts::target(r, target, "`postgres`", url);
+    let sql = parts::given(fields, "sql", |node| r.template(node, "`sql`"));
+    let inner = parts::under_expect(r, fields, EXPECT);
+    let value = inner.as_ref().map_or(Some(None), |inner| parts::expected(r, inner, "value", On::Any));
+    let faster_than = parts::limit(r, fields, "faster_than");
     inner?;
     Some(PostgresCheck { url: url?, sql: sql?, value: value?, faster_than: faster_than? })
 }

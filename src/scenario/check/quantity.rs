@@ -1,6 +1,6 @@
 //! Matchers on quantities: `{less_than: 26h}` is compared in seconds, `{greater_than: 1GB}` in bytes.
 
-use super::Expected;
+use super::parts::Expected;
 use crate::scenario::expect::{On, matcher};
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::tree::{Entry, Node, NodeKind, Resolved, Scalar};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::Expected;
+use super::parts::{self, Expected};
 use crate::diagnostic::Spanned;
 use crate::scenario::expect::On;
-use crate::scenario::keys::{ActionSpec, FASTER_THAN, Key, MATCHER, Shape, key};
+use crate::scenario::key::{ActionSpec, FASTER_THAN, Key, MATCHER, Shape, key};
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
 use crate::scenario::tree::Node;
@@ -50,7 +50,7 @@ pub fn url(text: &str) -> Result<url::Url, String> {
 
 /// Reads the check.
 pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<RedisCheck> {
-    let url = super::target(r, target, "`redis`", url);
+    let url = parts::target(r, target, "`redis`", url);
     let command = match fields.get("command") {
         None => Some(Vec::new()),
         Some(node) => r.list(node, "`command`").and_then(|items| {
@@ -62,9 +62,9 @@ pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<RedisC
             read.into_iter().collect()
         }),
     };
-    let inner = super::under_expect(r, fields, EXPECT);
-    let value = inner.as_ref().map_or(Some(None), |inner| super::expected(r, inner, "value", On::Any));
-    let faster_than = super::limit(r, fields, "faster_than");
+    let inner = parts::under_expect(r, fields, EXPECT);
+    let value = inner.as_ref().map_or(Some(None), |inner| parts::expected(r, inner, "value", On::Any));
+    let faster_than = parts::limit(r, fields, "faster_than");
     inner?;
     Some(RedisCheck { url: url?, command: command?, value: value?, faster_than: faster_than? })
 }

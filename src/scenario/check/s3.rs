@@ -1,9 +1,10 @@
 //! `s3` check: number, age and size of the objects in a bucket.
 
-use super::{Expected, quantity};
+use super::parts::{self, Expected};
+use super::quantity;
 use crate::diagnostic::Spanned;
 use crate::scenario::expect::On;
-use crate::scenario::keys::{ActionSpec, Key, MATCHER, Shape, key};
+use crate::scenario::key::{ActionSpec, Key, MATCHER, Shape, key};
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
 use crate::scenario::tree::Node;
@@ -92,9 +93,9 @@ pub fn bucket(text: &str) -> Result<(Option<url::Url>, String), String> {
 
 /// Reads the check.
 pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<S3Check> {
-    let bucket = super::target(r, target, "`s3`", bucket);
+    let bucket = parts::target(r, target, "`s3`", bucket);
     let key = match fields.get("key") {
-        Some(node) => super::target(r, node, "`key`", |text| {
+        Some(node) => parts::target(r, node, "`key`", |text| {
             let stars = text.matches('*').count();
             let fits = !text.is_empty() && (stars == 0 || (stars == 1 && text.ends_with('*')));
             if fits { Ok(()) } else { Err("a * is only allowed at the end".to_owned()) }
@@ -104,14 +105,14 @@ pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<S3Chec
             None
         }
     };
-    let credentials = super::given(fields, "credentials", |node| credentials(r, node));
-    let region = super::given(fields, "region", |node| r.template(node, "`region`"));
-    let inner = super::under_expect(r, fields, EXPECT);
+    let credentials = parts::given(fields, "credentials", |node| credentials(r, node));
+    let region = parts::given(fields, "region", |node| r.template(node, "`region`"));
+    let inner = parts::under_expect(r, fields, EXPECT);
     let (mut age, mut size, mut count) = (Some(None), Some(None), Some(None));
     if let Some(inner) = &inner {
         age = quantity::durations(r, inner, "age");
         size = quantity::sizes(r, inner, "size");
-        count = super::expected(r, inner, "count", On::Number);
+        count = parts::expected(r, inner, "count", On::Number);
     }
     inner?;
     Some(S3Check {
@@ -135,6 +136,6 @@ fn credentials(r: &mut Reader, node: &Node) -> Option<Credentials> {
         }
     };
     let (access_key, secret_key) = (needed("access_key"), needed("secret_key"));
-    let session_token = super::given(&fields, "session_token", |node| r.template(node, "`session_token`"));
+    let session_token = parts::given(&fields, "session_token", |node| r.template(node, "`session_token`"));
     Some(Credentials { access_key: access_key?, secret_key: secret_key?, session_token: session_token? })
 }

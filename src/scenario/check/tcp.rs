@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use super::Expected;
+use super::parts::{self, Expected};
 use crate::diagnostic::Spanned;
 use crate::scenario::expect::On;
-use crate::scenario::keys::{ActionSpec, FASTER_THAN, MATCHER, Shape, TRUST, key};
+use crate::scenario::key::{ActionSpec, FASTER_THAN, MATCHER, Shape, TRUST, key};
 use crate::scenario::model::Trust;
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
 use crate::scenario::tree::Node;
-use crate::scenario::{http, url};
+use crate::scenario::{trust, url};
 
 /// Keys of the check.
 pub const KIND: ActionSpec = ActionSpec {
@@ -71,17 +71,17 @@ impl StartTls {
 /// Reads the check.
 pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<TcpCheck> {
     let address = url::address(r, target, "`tcp`");
-    let starttls = super::given(fields, "starttls", |node| {
+    let starttls = parts::given(fields, "starttls", |node| {
         let word = r.word(node, "protocol", &StartTls::WORDS)?;
         StartTls::WORDS.iter().position(|known| *known == word).map(|at| StartTls::ALL[at])
     });
     if let (Some(entry), None) = (fields.entry("trust"), fields.get("starttls")) {
         r.fail_with(entry.key_span, "`trust` has no effect without `starttls`", "add `starttls`, or use `tls:`");
     }
-    let trust = http::trust(r, fields.get("trust"));
-    let send = super::given(fields, "send", |node| r.template(node, "`send`"));
-    let receive = super::expected(r, fields, "receive", On::Text);
-    let faster_than = super::limit(r, fields, "faster_than");
+    let trust = trust::trust(r, fields.get("trust"));
+    let send = parts::given(fields, "send", |node| r.template(node, "`send`"));
+    let receive = parts::expected(r, fields, "receive", On::Text);
+    let faster_than = parts::limit(r, fields, "faster_than");
     Some(TcpCheck {
         address: address?,
         starttls: starttls?,

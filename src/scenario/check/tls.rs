@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use super::certificate::{self, CERTIFICATE, CertificateExpectation};
+use super::parts;
 use crate::diagnostic::Spanned;
-use crate::scenario::keys::{ActionSpec, FASTER_THAN, Key, Shape, TRUST, key};
+use crate::scenario::key::{ActionSpec, FASTER_THAN, Key, Shape, TRUST, key};
 use crate::scenario::model::Trust;
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
 use crate::scenario::tree::Node;
-use crate::scenario::{http, url};
+use crate::scenario::{trust, url};
 
 /// Keys of the check.
 pub const KIND: ActionSpec = ActionSpec {
@@ -40,12 +41,12 @@ pub struct TlsCheck {
 /// Reads the check.
 pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<TlsCheck> {
     let address = url::address(r, target, "`tls`");
-    let trust = http::trust(r, fields.get("trust"));
+    let trust = trust::trust(r, fields.get("trust"));
     let short = match fields.entry("expires_after") {
         Some(entry) => certificate::fact(r, entry).map(|fact| vec![fact]),
         None => Some(Vec::new()),
     };
-    let inner = super::under_expect(r, fields, EXPECT);
+    let inner = parts::under_expect(r, fields, EXPECT);
     let node = inner.as_ref().and_then(|fields| fields.get("certificate"));
     if let (Some(entry), Some(_)) = (fields.entry("expires_after"), node.and_then(|node| node.get("expires_after"))) {
         r.fail_with(entry.key_span, "`expires_after` is given here and under `expect`", "keep one of them");
@@ -54,7 +55,7 @@ pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<TlsChe
         Some(node) => certificate::read(r, node),
         None => Some(Vec::new()),
     };
-    let faster_than = super::limit(r, fields, "faster_than");
+    let faster_than = parts::limit(r, fields, "faster_than");
     inner?;
     let mut expect = short?;
     expect.extend(facts?);

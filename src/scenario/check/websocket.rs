@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::Expected;
+use super::parts::{self, Expected};
 use crate::diagnostic::Spanned;
 use crate::scenario::expect::On;
-use crate::scenario::http;
-use crate::scenario::keys::{ActionSpec, FASTER_THAN, MATCHER, Shape, key};
+use crate::scenario::headers;
+use crate::scenario::key::{ActionSpec, FASTER_THAN, MATCHER, Shape, key};
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
 use crate::scenario::tree::Node;
@@ -47,13 +47,13 @@ pub fn url(text: &str) -> Result<url::Url, String> {
 
 /// Reads the check.
 pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<WebsocketCheck> {
-    let url = super::target(r, target, "`websocket`", url);
+    let url = parts::target(r, target, "`websocket`", url);
     let headers = match fields.get("headers") {
-        Some(node) => http::headers(r, node),
+        Some(node) => headers::headers(r, node),
         None => Some(Vec::new()),
     };
-    let send = super::given(fields, "send", |node| r.template(node, "`send`"));
-    let receive = super::expected(r, fields, "receive", On::Text);
-    let faster_than = super::limit(r, fields, "faster_than");
+    let send = parts::given(fields, "send", |node| r.template(node, "`send`"));
+    let receive = parts::expected(r, fields, "receive", On::Text);
+    let faster_than = parts::limit(r, fields, "faster_than");
     Some(WebsocketCheck { url: url?, headers: headers?, send: send?, receive: receive?, faster_than: faster_than? })
 }

@@ -1,12 +1,12 @@
 //! Reader of the expectations on a response and of the values saved from it.
 
-use super::header_name;
 use crate::scenario::check::certificate::{self, CertificateExpectation};
 use crate::scenario::expect::{On, json_path, matcher, pattern, strict_template};
+use crate::scenario::headers::header_name;
 use crate::scenario::keys::{BODY_SOURCE, RESPONSE_FACTS, RESPONSE_SOURCES};
 use crate::scenario::model::{ResponseExpectation, ResponseFact, ResponseSave, ResponseSource};
 use crate::scenario::reader::{Reader, cut};
-use crate::scenario::step;
+use crate::scenario::saved_name::saved_name;
 use crate::scenario::tree::{Entry, Node, Resolved};
 use crate::scenario::usual;
 use crate::scenario::xpath::{self, Gives};
@@ -75,7 +75,7 @@ pub(super) fn saves(r: &mut Reader, node: &Node) -> Option<Vec<ResponseSave>> {
 }
 
 fn save(r: &mut Reader, entry: &Entry) -> Option<ResponseSave> {
-    let name = step::saved_name(r, entry);
+    let name = saved_name(r, entry);
     let fields = r.fields(&entry.value, "a source", &[RESPONSE_SOURCES])?;
     let secret = match fields.get("secret") {
         Some(node) => r.boolean(node, "`secret`")?,

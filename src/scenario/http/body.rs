@@ -1,7 +1,8 @@
 //! Reader of request bodies.
 
-use super::{given, needed, pairs};
+use super::parts::{given, needed};
 use crate::scenario::expect::value;
+use crate::scenario::headers::pairs;
 use crate::scenario::keys::{GRAPHQL, PART};
 use crate::scenario::model::{Body, GraphQl, Part, PartContent};
 use crate::scenario::reader::{Fields, Reader, cut};

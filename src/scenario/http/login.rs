@@ -1,6 +1,6 @@
 //! Reader of the authentication of a request.
 
-use super::{given, needed};
+use super::parts::{given, needed};
 use crate::scenario::keys::{OAUTH2, REQUEST_BASIC_AUTH};
 use crate::scenario::model::{Login, OAuth2};
 use crate::scenario::reader::{Fields, Reader};

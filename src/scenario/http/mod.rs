@@ -3,16 +3,21 @@
 mod answer;
 mod body;
 mod login;
+mod parts;
 
+pub use super::headers::{headers, token};
+pub use super::trust::{trust, trust_of};
 pub use answer::{expectations, facts};
 
-use super::keys::{EVENTUALLY, HTTP_VERSIONS, TRUST};
-use super::model::{DEFAULT_POLL_EVERY, Eventually, HttpVersion, Request, ResponseFact, Trust};
+use super::headers::pairs;
+use super::keys::{EVENTUALLY, HTTP_VERSIONS};
+use super::model::{DEFAULT_POLL_EVERY, Eventually, HttpVersion, Request, ResponseFact};
 use super::reader::{Fields, Reader};
 use super::template::Template;
-use super::tree::{Entry, Node};
+use super::tree::Node;
 use super::url::{self, Use};
 use crate::diagnostic::Spanned;
+use parts::given;
 
 /// Reads a request: its URL and the sibling keys.
 pub fn request(
@@ -75,26 +80,6 @@ pub fn request(
     })
 }
 
-/// Reads an optional key. The outer `None` means that an error was reported.
-#[allow(clippy::option_option)]
-fn given<'a, T>(fields: &Fields<'a>, key: &str, read: impl FnOnce(&'a Node) -> Option<T>) -> Option<Option<T>> {
-    match fields.get(key) {
-        Some(node) => read(node).map(Some),
-        None => Some(None),
-    }
-}
-
-/// Reads a required template from a key of a map.
-fn needed(r: &mut Reader, fields: &Fields<'_>, what: &str, key: &str) -> Option<Spanned<Template>> {
-    match fields.get(key) {
-        Some(node) => r.template(node, &format!("`{key}`")),
-        None => {
-            r.fail(fields.span, format!("{what} needs `{key}`"));
-            None
-        }
-    }
-}
-
 fn eventually(r: &mut Reader, node: &Node) -> Option<Eventually> {
     let fields = r.fields(node, "`eventually`", &[EVENTUALLY])?;
     let every = given(&fields, "every", |node| r.duration(node, "`every`"));
@@ -109,74 +94,4 @@ fn eventually(r: &mut Reader, node: &Node) -> Option<Eventually> {
         return None;
     }
     Some(Eventually { every, within })
-}
-
-pub(super) fn pairs(r: &mut Reader, node: Option<&Node>, what: &str) -> Option<Vec<(String, Spanned<Template>)>> {
-    let Some(node) = node else { return Some(Vec::new()) };
-    let entries = r.entries(node, what)?;
-    let read: Vec<_> = entries
-        .into_iter()
-        .map(|entry| Some((entry.key.clone(), r.template(&entry.value, &format!("`{}`", entry.key))?)))
-        .collect();
-    read.into_iter().collect()
-}
-
-/// Reads headers: names must be tokens, values must be on one line.
-pub fn headers(r: &mut Reader, node: &Node) -> Option<Vec<(String, Spanned<Template>)>> {
-    let mut good = true;
-    for entry in node.entries().unwrap_or_default() {
-        good &= header_name(r, entry);
-        if entry.value.scalar().is_some_and(|scalar| scalar.text.contains(['\n', '\r'])) {
-            r.fail(entry.value.span, "a header cannot have a line end in it");
-            good = false;
-        }
-    }
-    pairs(r, Some(node), "`headers`").filter(|_| good)
-}
-
-/// Returns whether a text is a token (RFC 9110, section 5.6.2), which header and cookie names must be.
-pub fn token(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c))
-}
-
-/// Checks whether the key is a valid header name, and reports an error otherwise.
-fn header_name(r: &mut Reader, entry: &Entry) -> bool {
-    let good = token(&entry.key);
-    if !good {
-        r.fail(entry.key_span, format!("`{}` is not the name of a header", super::reader::cut(&entry.key)));
-    }
-    good
-}
-
-/// Reads `trust`.
-pub fn trust(r: &mut Reader, node: Option<&Node>) -> Option<Trust> {
-    let Some(node) = node else { return Some(Trust::default()) };
-    let fields = r.fields(node, "`trust`", &[TRUST])?;
-    trust_of(r, &fields)
-}
-
-/// Reads the keys of `trust`.
-pub fn trust_of(r: &mut Reader, fields: &Fields<'_>) -> Option<Trust> {
-    let mut file = |key: &str| match fields.get(key) {
-        Some(node) => r.template(node, &format!("`{key}`")).map(Some),
-        None => Some(None),
-    };
-    let (ca, cert, key) = (file("ca"), file("cert"), file("key"));
-    let insecure = match fields.get("insecure") {
-        Some(node) => r.boolean(node, "`insecure`"),
-        None => Some(false),
-    };
-    let identity = match (cert?, key?) {
-        (Some(cert), Some(key)) => Some((cert, key)),
-        (None, None) => None,
-        (Some(_), None) => {
-            r.fail(fields.entry("cert").map_or(fields.span, Entry::span), "`cert` needs `key` beside it");
-            return None;
-        }
-        (None, Some(_)) => {
-            r.fail(fields.entry("key").map_or(fields.span, Entry::span), "`key` needs `cert` beside it");
-            return None;
-        }
-    };
-    Some(Trust { ca: ca?, identity, insecure: insecure? })
 }

@@ -104,7 +104,7 @@ fn every_mistake_is_told_with_its_place() {
     check("{webhook: {}}", &["6:18: `webhook` needs `url:`"]);
     check("{webhook: {url: {}}}", &["6:24: `url` needs one source; write {file: PATH} or {env: VARIABLE}"]);
     check("{webhook: {url: here}}", &["6:24: `url` is not a URL; write it like https://wachta.example.com"]);
-    check("{webhook: {url: \"http://a\", headers: {\"a b\": abcd}}}", &["6:46: `a b` is no name of a header"]);
+    check("{webhook: {url: \"http://a\", headers: {\"a b\": abcd}}}", &["6:46: `a b` is not the name of a header"]);
     check("{alertmanager: {urls: []}}", &["6:30: `urls` is empty"]);
     check("{pagerduty: {}}", &["6:20: `pagerduty` needs `routing_key:`"]);
     for key in ["api_url: \"http://a\"", "api_interval: 1m"] {
