@@ -316,7 +316,7 @@ impl Event {
 
 /// Another incident in the group of a notification.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Affected {
+pub struct RelatedIncident {
     /// Subject of the incident.
     pub subject: Subject,
     /// Name of the scenario.
@@ -356,7 +356,7 @@ pub struct Notification {
     pub incident: Incident,
     /// Other incidents of the group, or those that a digest summarizes, highest severity first. Limited in number.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub others: Vec<Affected>,
+    pub others: Vec<RelatedIncident>,
     /// Number of further incidents of the group that are omitted from `others`.
     #[serde(default)]
     pub uncounted: usize,
@@ -377,7 +377,7 @@ pub struct Notification {
     pub repeat: bool,
 }
 
-impl Affected {
+impl RelatedIncident {
     /// Creates the summary of an incident.
     pub fn of(incident: &Incident) -> Self {
         Self {

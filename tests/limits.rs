@@ -79,7 +79,7 @@ fn a_lack_of_descriptors_is_ours_for_every_kind() {
     setrlimit(Resource::RLIMIT_NOFILE, 64, hard).unwrap();
     // With the files of the system read, and before that.
     let warm = tools.clone();
-    let _ = runtime.block_on(warm.dialer.resolve("localhost", &wachta::wire::Route::default()));
+    let _ = runtime.block_on(warm.dialer.resolve("localhost", &wachta::wire::DialOptions::default()));
     let cold = RunServices { dialer: Dialer::new(wachta::wire::Reach::default(), Resolver::default()), ..tools };
     let mut taken = Vec::new();
     while let Ok(file) = std::fs::File::open("/dev/null") {

@@ -69,13 +69,13 @@ enum Message {
     Outcome(Arc<Outcome>, oneshot::Sender<()>),
     Scenarios(Scenarios, Idle),
     Alerting(Arc<Alerting>, BTreeMap<String, String>, oneshot::Sender<()>),
-    Request(Request, oneshot::Sender<Answer>),
+    Request(Request, oneshot::Sender<CommandResult>),
     Pulse(oneshot::Sender<()>),
     Trouble(String, Option<String>),
 }
 
 /// Result of an operator command: a confirmation or an error message.
-pub type Answer = Result<String, String>;
+pub type CommandResult = Result<String, String>;
 
 /// Handle that sends messages to the [`Committer`]. Cheap to clone; when the last one is dropped, the committer stores
 /// what is left and ends.
@@ -122,7 +122,7 @@ impl CommitterHandle {
     }
 
     /// Executes an operator command. Returns once the result is stored.
-    pub async fn request(&self, request: Request) -> Answer {
+    pub async fn request(&self, request: Request) -> CommandResult {
         let stopping = || Err("the agent stops".to_owned());
         let (answer, heard) = oneshot::channel();
         match self.queue.send(Message::Request(request, answer)).await {

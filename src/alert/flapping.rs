@@ -12,7 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::timers::{Timer, Timers};
-use crate::scenario::{AlertPolicy, Pretty};
+use crate::scenario::{AlertPolicy, HumanDuration};
 
 /// Number of changes that count as flapping: the third opening is the first that is not notified as an opening.
 const CHANGES: usize = 5;
@@ -65,7 +65,7 @@ impl Flapping {
         self.steady_at = Some(now + cycle * STEADY);
         let minutes = since.num_minutes();
         let within = if minutes < 2 { format!("{}s", since.num_seconds()) } else { format!("{minutes}m") };
-        let quiet = Pretty((cycle * STEADY).to_std().unwrap_or_default());
+        let quiet = HumanDuration((cycle * STEADY).to_std().unwrap_or_default());
         Some(format!("is flapping: {CHANGES} changes in {within}; no notifications until stable for {quiet}"))
     }
 

@@ -15,9 +15,9 @@ use super::fingerprint::FailureFingerprint;
 use super::mute::Muted;
 use super::receiver_names::rename_in;
 use super::timers::{Timer, Timers};
-use crate::incident::{Acknowledgement, Affected, DecisionReason, Event, Incident, Notification, Subject};
+use crate::incident::{Acknowledgement, DecisionReason, Event, Incident, Notification, RelatedIncident, Subject};
 use crate::names::suppressed;
-use crate::scenario::{Pretty, Severity};
+use crate::scenario::{HumanDuration, Severity};
 
 /// Delay of the first update after the first notification, and minimum time between an update and the next one without
 /// a higher severity.
@@ -92,7 +92,7 @@ pub struct Group {
     #[serde(alias = "untold")]
     unnotified: usize,
     /// Incidents of the last notification.
-    shown: Vec<Affected>,
+    shown: Vec<RelatedIncident>,
     /// Time at which the last of the incidents resolved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ended_at: Option<DateTime<Utc>>,
@@ -673,10 +673,10 @@ impl Group {
         }
         if event != Event::Resolved {
             // Includes the incident that represents the group now, because at the end another one may.
-            self.shown = std::iter::once(&incident).chain(found.take(OTHERS)).map(Affected::of).collect();
+            self.shown = std::iter::once(&incident).chain(found.take(OTHERS)).map(RelatedIncident::of).collect();
         }
         let all = if event == Event::Resolved { self.members.len() } else { open.len() };
-        let others: Vec<Affected> =
+        let others: Vec<RelatedIncident> =
             self.shown.iter().filter(|other| other.subject != incident.subject).take(OTHERS).cloned().collect();
         let uncounted = all.saturating_sub(1 + others.len());
         if event == Event::Updated {
@@ -788,9 +788,9 @@ impl Group {
         open.sort_by_key(|(_, member)| (std::cmp::Reverse(member.severity), member.number));
         let mut found = open.iter().filter_map(|(subject, _)| find(subject));
         let incident = found.next().unwrap_or(&self.lead).clone();
-        let others: Vec<Affected> = found.take(OTHERS).map(Affected::of).collect();
+        let others: Vec<RelatedIncident> = found.take(OTHERS).map(RelatedIncident::of).collect();
         let uncounted = open.len().saturating_sub(1 + others.len());
-        let note = format!("not acknowledged within {}", Pretty(std::time::Duration::from_secs(after)));
+        let note = format!("not acknowledged within {}", HumanDuration(std::time::Duration::from_secs(after)));
         self.events += 1;
         let key = self.key();
         for receiver in &to {

@@ -24,7 +24,7 @@ mod suppression;
 mod timers;
 
 pub use burn_rate::{BurnRateRule, HistoryRange, RULES};
-pub use committer::{Answer, Committer, CommitterHandle, Metrics, requests};
+pub use committer::{CommandResult, Committer, CommitterHandle, Metrics, requests};
 pub use effects::Effects;
 pub use fingerprint::FailureFingerprint;
 pub use mute::Mute;

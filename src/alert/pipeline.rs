@@ -15,6 +15,7 @@
 
 mod budgets;
 mod clock;
+mod idle;
 mod presence;
 mod receivers;
 mod requests;
@@ -47,7 +48,7 @@ use crate::notify::Alerting;
 use crate::outcome::{Outcome, Verdict};
 use crate::scenario::{Parents, Scenario, ScenarioId, Severity, parents};
 
-pub use presence::Idle;
+pub use idle::Idle;
 pub(super) use receivers::readdressed;
 pub use slo::runs_within;
 

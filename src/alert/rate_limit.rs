@@ -15,7 +15,7 @@ use serde_json::Value as Json;
 
 use super::effects::Effects;
 use super::timers::{Timer, Timers};
-use crate::incident::{Affected, DecisionReason, Event, Incident, Notification};
+use crate::incident::{DecisionReason, Event, Incident, Notification, RelatedIncident};
 use crate::names::suppressed;
 use crate::notify::Alerting;
 use crate::scenario::Severity;
@@ -258,8 +258,8 @@ fn digest(
     let over = held.iter().filter(|(_, kept)| !kept.incident.is_open()).count();
     let what = if held.len() == 1 { "notification" } else { "notifications" };
     let also = if over > 0 { format!(", {over} of them resolved") } else { String::new() };
-    let others: Vec<Affected> =
-        held.iter().skip(1).take(OTHERS).map(|(_, kept)| Affected::of(&kept.incident)).collect();
+    let others: Vec<RelatedIncident> =
+        held.iter().skip(1).take(OTHERS).map(|(_, kept)| RelatedIncident::of(&kept.incident)).collect();
     let not_listed = held.len() - 1 - others.len();
     let notification = Notification {
         id: format!("{key}#digest{number}@{receiver}"),

@@ -12,7 +12,7 @@ use super::state_machine::{Evaluation, closed, ended, tell};
 use super::timers::{Timer, Timers};
 use crate::incident::{Decision, DecisionReason, Ending, Event, Incident, Subject};
 use crate::outcome::{Outcome, Verdict};
-use crate::scenario::{Pretty, Scenario, Severity, Slo};
+use crate::scenario::{HumanDuration, Scenario, Severity, Slo};
 use crate::secret::Masked;
 
 /// Alert state of an error budget between runs. The counts are not included, because the stored outcomes contain them.
@@ -238,13 +238,13 @@ fn share(used: f64) -> String {
     }
 }
 
-fn window(slo: &Slo) -> Pretty {
-    Pretty(slo.window)
+fn window(slo: &Slo) -> HumanDuration {
+    HumanDuration(slo.window)
 }
 
-fn time(span: TimeDelta) -> Pretty {
+fn time(span: TimeDelta) -> HumanDuration {
     // Long durations are rounded to minutes.
     let seconds = span.num_seconds().unsigned_abs();
     let rounded = if seconds >= 3600 { seconds / 60 * 60 } else { seconds };
-    Pretty(std::time::Duration::from_secs(rounded))
+    HumanDuration(std::time::Duration::from_secs(rounded))
 }

@@ -410,7 +410,7 @@ pub fn resolve() -> notify::Resolve {
     let dialer = Dialer::default();
     Arc::new(move |host| {
         let dialer = dialer.clone();
-        let resolved = async move { dialer.resolve(&host, &wire::Route::default()).await };
+        let resolved = async move { dialer.resolve(&host, &wire::DialOptions::default()).await };
         resolved.map(|resolved| resolved.map(|found| found.addresses).map_err(|failure| failure.message)).boxed()
     })
 }

@@ -21,7 +21,7 @@ use crate::notify;
 use crate::outcome::Outcome;
 use crate::run::{self, RunRequest, RunServices};
 use crate::scenario::{Lookup, Scenario};
-use crate::schedule::{Due, Hooks, Scenarios};
+use crate::schedule::{DueRun, Hooks, Scenarios};
 use crate::sink::Sinks;
 use crate::sink::prometheus::Prometheus;
 use crate::store::evidence::EvidenceFolder;
@@ -109,7 +109,7 @@ impl Parts {
         browsing: &Handle,
     ) -> Hooks {
         let (parts, to_store, cancel, browsing) = (Arc::clone(self), intake.clone(), cancel.clone(), browsing.clone());
-        let run = move |due: Due| {
+        let run = move |due: DueRun| {
             let (parts, intake, cancel) = (Arc::clone(&parts), to_store.clone(), cancel.clone());
             let needs_browser = due.scenario.needs_browser();
             let traceparent = parts.exports_traces.load(Ordering::Relaxed);
@@ -127,7 +127,7 @@ impl Parts {
             }
         };
         let (location, to_plan) = (self.location.clone(), intake.clone());
-        let plan = move |due: &Due| {
+        let plan = move |due: &DueRun| {
             to_plan.plan(PlannedRun {
                 run: due.run,
                 scenario: due.scenario.id.value.clone(),

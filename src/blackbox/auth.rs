@@ -13,9 +13,9 @@ use url::Url;
 use url::form_urlencoded::{Serializer, byte_serialize};
 
 use super::module::{Authorization, Oauth2, Tls};
-use super::probe::{Probe, Stopped};
+use super::probe::{Probe, ProbeAborted};
 use super::tls::Prepared;
-use crate::wire::{Connection, Offer, Protocol, Route, Stream, secure, server_name};
+use crate::wire::{AlpnOffer, Connection, DialOptions, Protocol, Stream, secure, server_name};
 
 /// Maximum size of a token response, in bytes.
 const LARGEST_ANSWER: usize = 1 << 20;
@@ -27,7 +27,7 @@ pub(super) async fn authorization(
     probe: &mut Probe<'_>,
     wanted: Option<&Authorization>,
     url: &Url,
-) -> Result<Option<String>, Stopped> {
+) -> Result<Option<String>, ProbeAborted> {
     match wanted {
         None => Ok(of_url(url)),
         Some(Authorization::Basic { username, password }) => {
@@ -62,7 +62,7 @@ struct Granted {
     expires_in: Option<f64>,
 }
 
-async fn token(probe: &mut Probe<'_>, oauth2: &Oauth2) -> Result<String, Stopped> {
+async fn token(probe: &mut Probe<'_>, oauth2: &Oauth2) -> Result<String, ProbeAborted> {
     let module = probe.module;
     let kept = module.token.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
     if let Some((value, until)) = kept.filter(|(_, until)| Instant::now() < *until) {
@@ -99,7 +99,7 @@ fn form(oauth2: &Oauth2) -> String {
 
 async fn ask(probe: &mut Probe<'_>, oauth2: &Oauth2) -> Result<Granted, String> {
     let form = form(oauth2);
-    let unreadable = |Stopped| "cannot read the client secret".to_owned();
+    let unreadable = |ProbeAborted| "cannot read the client secret".to_owned();
     let secret = oauth2.client_secret.as_ref().map(|hidden| probe.reveal(hidden)).transpose().map_err(unreadable)?;
     let encoded = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
     // Section 2.3.1: both parts are form-encoded.
@@ -107,11 +107,11 @@ async fn ask(probe: &mut Probe<'_>, oauth2: &Oauth2) -> Result<Granted, String> 
 
     let url = &oauth2.token_url;
     let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(443));
-    let dialed = probe.dialer.dial(host, port, &Route::default()).await.map_err(|failure| failure.message)?;
+    let dialed = probe.dialer.dial(host, port, &DialOptions::default()).await.map_err(|failure| failure.message)?;
     let stream = if url.scheme() == "https" {
         let ready = Prepared::default().get(&Tls::default(), &probe.module.folder, &probe.files, probe.authorities)?;
         let name = server_name(host).map_err(|failure| failure.message)?;
-        let secured = secure(dialed.stream, ready.config.clone(), name, Offer::Http1).await;
+        let secured = secure(dialed.stream, ready.config.clone(), name, AlpnOffer::Http1).await;
         Stream::Tls(Box::new(secured.map_err(|refused| refused.failure.message)?.stream))
     } else {
         Stream::Plain(dialed.stream)

@@ -1,7 +1,7 @@
 //! Settings that all HTTP clients of Prometheus share: authentication, TLS, proxy and redirects.
 
 use super::keys::{AUTHORIZATION, BASIC_AUTH, CLIENT, HEADER_VALUES, OAUTH2, RESERVED_HEADERS, TLS};
-use super::module::{Authorization, Client, Hidden, Oauth2, Pem, Proxy, Tls};
+use super::module::{Authorization, Client, Oauth2, Pem, Proxy, SecretRef, Tls};
 use super::values::Reading;
 use crate::scenario::reader::Fields;
 use crate::scenario::tree::Node;
@@ -133,7 +133,7 @@ impl Reading<'_> {
     }
 
     /// Reads a secret, either inline under one key or in a file under another.
-    fn hidden(&mut self, fields: &Fields<'_>, inline: &str, file: &str) -> Option<Hidden> {
+    fn hidden(&mut self, fields: &Fields<'_>, inline: &str, file: &str) -> Option<SecretRef> {
         let written = self.secret(fields.get(inline), &format!("`{inline}`"));
         let path = self.path(fields.get(file), &format!("`{file}`"));
         match (written, path) {
@@ -143,13 +143,13 @@ impl Reading<'_> {
                 self.r.fail_with(span, message, "remove one of them");
                 None
             }
-            (Some(secret), None) => Some(Hidden::Inline(secret)),
-            (None, Some(path)) => Some(Hidden::File(path)),
+            (Some(secret), None) => Some(SecretRef::Inline(secret)),
+            (None, Some(path)) => Some(SecretRef::File(path)),
             (None, None) => None,
         }
     }
 
-    fn http_headers(&mut self, node: Option<&Node>) -> Vec<(String, Vec<Hidden>)> {
+    fn http_headers(&mut self, node: Option<&Node>) -> Vec<(String, Vec<SecretRef>)> {
         let Some(node) = node else { return Vec::new() };
         let mut headers = Vec::new();
         for entry in self.entries(node, "`http_headers`") {
@@ -165,10 +165,10 @@ impl Reading<'_> {
                     if secret || !HARMLESS.contains(&entry.key.to_ascii_lowercase().as_str()) {
                         self.masker.add(&value);
                     }
-                    values.push(Hidden::Inline(Secret::new(value)));
+                    values.push(SecretRef::Inline(Secret::new(value)));
                 }
             }
-            values.extend(self.paths(fields.get("files"), "`files`").into_iter().map(Hidden::File));
+            values.extend(self.paths(fields.get("files"), "`files`").into_iter().map(SecretRef::File));
             headers.push((entry.key.clone(), values));
         }
         headers
@@ -224,8 +224,8 @@ impl Reading<'_> {
         let Some(fields) = self.map(node, "`tls_config`", &[TLS]) else { return Tls::default() };
         self.refuse_keys(&fields, &["ca_ref", "cert_ref", "key_ref"]);
         let mut pem = |inline: &str, file: &str| match self.hidden(&fields, inline, file) {
-            Some(Hidden::Inline(text)) => Some(Pem::Inline(text)),
-            Some(Hidden::File(path)) => Some(Pem::File(path)),
+            Some(SecretRef::Inline(text)) => Some(Pem::Inline(text)),
+            Some(SecretRef::File(path)) => Some(Pem::File(path)),
             None => None,
         };
         let (ca, cert, key) = (pem("ca", "ca_file"), pem("cert", "cert_file"), pem("key", "key_file"));

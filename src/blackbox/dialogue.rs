@@ -9,12 +9,12 @@ use tokio::net::UnixStream;
 use tokio_rustls::TlsConnector;
 
 use super::metric;
-use super::module::{Tcp, Tls, Turn, Unix};
+use super::module::{QueryResponse, Tcp, Tls, Unix};
 use super::permit::{Target, split_port};
-use super::probe::{Probe, Stopped, Verdict};
+use super::probe::{Probe, ProbeAborted, Verdict};
 use super::regexp::Regexp;
 use super::tls::Seen;
-use crate::wire::{Route, server_name};
+use crate::wire::{DialOptions, server_name};
 
 /// Maximum length of a line, in bytes, the same as in `blackbox_exporter`.
 const LONGEST_LINE: usize = 64 << 10;
@@ -38,7 +38,8 @@ async fn over_tcp(probe: &mut Probe<'_>, tcp: &Tcp) -> Verdict {
     let target = Target { scheme: "tcp", host, port: Some(port) };
     let (address, _) = probe.choose(tcp.addresses, &target).await?;
     let pinned = Some(SocketAddr::new(address, port));
-    let dialed = probe.dialer.dial(host, port, &Route { source: tcp.source, pinned, ..Route::default() }).await;
+    let dialed =
+        probe.dialer.dial(host, port, &DialOptions { source: tcp.source, pinned, ..DialOptions::default() }).await;
     let dialed = dialed.map_err(|failure| probe.stop("Error dialing TCP", &[("err", &failure.message)]))?;
     probe.log.info("Successfully dialed", &[]);
     let conversation = Conversation::new(Box::new(dialed.stream));
@@ -76,7 +77,14 @@ impl Conversation {
         Self { stream, pending: Vec::new(), ended: false }
     }
 
-    async fn hold(mut self, probe: &mut Probe<'_>, turns: &[Turn], tls: bool, config: &Tls, host: &str) -> Verdict {
+    async fn hold(
+        mut self,
+        probe: &mut Probe<'_>,
+        turns: &[QueryResponse],
+        tls: bool,
+        config: &Tls,
+        host: &str,
+    ) -> Verdict {
         if tls {
             self = self.secure(probe, config, host).await?;
         }
@@ -108,7 +116,12 @@ impl Conversation {
     }
 
     /// Reads lines until one matches and returns the data to send.
-    async fn expect(&mut self, probe: &mut Probe<'_>, regex: &Regexp, turn: &Turn) -> Result<Vec<u8>, Stopped> {
+    async fn expect(
+        &mut self,
+        probe: &mut Probe<'_>,
+        regex: &Regexp,
+        turn: &QueryResponse,
+    ) -> Result<Vec<u8>, ProbeAborted> {
         while let Some(line) = self.line(probe).await? {
             probe.log.debug("Read line", &[("line", &String::from_utf8_lossy(&line))]);
             let Some(groups) = regex.captures(&line) else { continue };
@@ -136,7 +149,7 @@ impl Conversation {
         Err(probe.stop("Regexp did not match", &[("regexp", regex)]))
     }
 
-    async fn expect_bytes(&mut self, probe: &mut Probe<'_>, expected: &[u8]) -> Result<(), Stopped> {
+    async fn expect_bytes(&mut self, probe: &mut Probe<'_>, expected: &[u8]) -> Result<(), ProbeAborted> {
         while self.pending.len() < expected.len() {
             if !self.more(probe).await? {
                 let counts: [(&str, &dyn std::fmt::Display); 2] =
@@ -152,7 +165,7 @@ impl Conversation {
     }
 
     /// Returns the next line without its line break, or `None` at the end of the stream.
-    async fn line(&mut self, probe: &mut Probe<'_>) -> Result<Option<Vec<u8>>, Stopped> {
+    async fn line(&mut self, probe: &mut Probe<'_>) -> Result<Option<Vec<u8>>, ProbeAborted> {
         let mut looked = 0;
         loop {
             if let Some(at) = self.pending[looked..].iter().position(|byte| *byte == b'\n') {
@@ -176,7 +189,7 @@ impl Conversation {
     }
 
     /// Reads more data. Returns false at the end of the stream.
-    async fn more(&mut self, probe: &mut Probe<'_>) -> Result<bool, Stopped> {
+    async fn more(&mut self, probe: &mut Probe<'_>) -> Result<bool, ProbeAborted> {
         if self.ended {
             return Ok(false);
         }
@@ -189,7 +202,7 @@ impl Conversation {
     }
 
     /// Starts TLS for the rest of the connection. Unprocessed plain data is dropped, because it is not authenticated.
-    async fn secure(self, probe: &mut Probe<'_>, config: &Tls, host: &str) -> Result<Self, Stopped> {
+    async fn secure(self, probe: &mut Probe<'_>, config: &Tls, host: &str) -> Result<Self, ProbeAborted> {
         let ready = probe.tls(config)?;
         let name = match config.server_name.as_deref().unwrap_or(host) {
             // Without verification, a placeholder can be used as the name.

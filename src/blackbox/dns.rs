@@ -7,11 +7,11 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UdpSocket;
 
 use super::metric;
-use super::module::{Dns, RecordRules};
+use super::module::{Dns, RrValidator};
 use super::permit::{Target, split_port};
-use super::probe::{Probe, Stopped, Verdict};
+use super::probe::{Probe, ProbeAborted, Verdict};
 use crate::wire::dns::{self as records, Message, ResourceRecord};
-use crate::wire::{Offer, Route, secure, server_name};
+use crate::wire::{AlpnOffer, DialOptions, secure, server_name};
 
 /// Probes a DNS server.
 pub(super) async fn dns(probe: &mut Probe<'_>, dns: &Dns, time: Duration) -> Verdict {
@@ -79,7 +79,7 @@ fn judge(probe: &mut Probe<'_>, dns: &Dns, message: &Message) -> Verdict {
 }
 
 /// Checks records against rules. On failure, returns the violated rule and the record that violates it.
-fn hold<'r>(records: &'r [ResourceRecord], rules: &RecordRules) -> Result<(), (&'static str, &'r str)> {
+fn hold<'r>(records: &'r [ResourceRecord], rules: &RrValidator) -> Result<(), (&'static str, &'r str)> {
     if records.is_empty() && !rules.not_matches.is_empty() {
         return Err(("fail_if_not_matches_regexp", ""));
     }
@@ -158,15 +158,15 @@ async fn over_tcp(
     id: u16,
 ) -> Result<Message, String> {
     let began = Instant::now();
-    let route = Route { source: dns.source, pinned: Some(server), ..Route::default() };
+    let route = DialOptions { source: dns.source, pinned: Some(server), ..DialOptions::default() };
     let dialed = probe.dialer.dial(host, server.port(), &route).await.map_err(|failure| failure.message)?;
     if !dns.over_tls {
         probe.samples.add_phase(metric::DNS_DURATION, metric::CONNECT, began.elapsed().as_secs_f64());
         return exchange(probe, dialed.stream, question, id).await;
     }
-    let ready = probe.tls(&dns.tls_config).map_err(|Stopped| "TLS is not set up".to_owned())?;
+    let ready = probe.tls(&dns.tls_config).map_err(|ProbeAborted| "TLS is not set up".to_owned())?;
     let name = server_name(dns.tls_config.server_name.as_deref().unwrap_or(host)).map_err(|failure| failure.message)?;
-    let secured = secure(dialed.stream, ready.config.clone(), name, Offer::Nothing).await;
+    let secured = secure(dialed.stream, ready.config.clone(), name, AlpnOffer::Nothing).await;
     let stream = secured.map_err(|refused| refused.failure.message)?.stream;
     probe.samples.add_phase(metric::DNS_DURATION, metric::CONNECT, began.elapsed().as_secs_f64());
     exchange(probe, stream, question, id).await

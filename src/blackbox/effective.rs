@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::client::HARMLESS;
 use super::module::{
-    Addresses, Authorization, Client, Dns, Grpc, Hidden, Http, Icmp, Module, Modules, Pem, RecordRules, Settings, Tcp,
-    Tls, Turn, Websocket,
+    Addresses, Authorization, Client, Dns, Grpc, Http, Icmp, Module, Modules, Pem, QueryResponse, RrValidator,
+    SecretRef, Settings, Tcp, Tls, Websocket,
 };
 use super::regexp::Regexp;
 use crate::wire::dns as records;
@@ -95,10 +95,10 @@ impl Yaml {
         }
     }
 
-    fn hidden(&mut self, inline: &str, file: &str, hidden: Option<&Hidden>) {
+    fn hidden(&mut self, inline: &str, file: &str, hidden: Option<&SecretRef>) {
         match hidden {
-            Some(Hidden::Inline(_)) => self.put(inline, SECRET),
-            Some(Hidden::File(path)) => self.text(file, &path.display().to_string()),
+            Some(SecretRef::Inline(_)) => self.put(inline, SECRET),
+            Some(SecretRef::File(path)) => self.text(file, &path.display().to_string()),
             None => {}
         }
     }
@@ -239,13 +239,13 @@ fn client(out: &mut Yaml, client: &Client) {
         out.open("http_headers");
         for (name, values) in &client.http_headers {
             out.open(name);
-            let inline = values.iter().filter(|value| matches!(value, Hidden::Inline(_))).count();
+            let inline = values.iter().filter(|value| matches!(value, SecretRef::Inline(_))).count();
             out.list("secrets", std::iter::repeat_n(SECRET, inline));
             out.list(
                 "files",
                 values.iter().filter_map(|value| match value {
-                    Hidden::File(path) => Some(path.display().to_string()),
-                    Hidden::Inline(_) => None,
+                    SecretRef::File(path) => Some(path.display().to_string()),
+                    SecretRef::Inline(_) => None,
                 }),
             );
             out.close();
@@ -316,13 +316,13 @@ fn tcp(out: &mut Yaml, tcp: &Tcp) {
     dialogue(out, tcp.tls, &tcp.tls_config, &tcp.dialogue);
 }
 
-fn dialogue(out: &mut Yaml, with_tls: bool, config: &Tls, all: &[Turn]) {
+fn dialogue(out: &mut Yaml, with_tls: bool, config: &Tls, all: &[QueryResponse]) {
     out.put("tls", with_tls);
     tls(out, config);
     turns(out, all);
 }
 
-fn turns(out: &mut Yaml, turns: &[Turn]) {
+fn turns(out: &mut Yaml, turns: &[QueryResponse]) {
     if turns.is_empty() {
         return;
     }
@@ -366,7 +366,7 @@ fn dns(out: &mut Yaml, dns: &Dns) {
         ("validate_authority_rrs", &dns.authority),
         ("validate_additional_rrs", &dns.additional),
     ] {
-        let RecordRules { matches, all_match, not_matches, none_matches } = rules;
+        let RrValidator { matches, all_match, not_matches, none_matches } = rules;
         if [matches, all_match, not_matches, none_matches].iter().all(|list| list.is_empty()) {
             continue;
         }

@@ -12,9 +12,9 @@ use hyper::{Method, Request};
 use super::metric;
 use super::module::Grpc;
 use super::permit::{Target, split_port};
-use super::probe::{Probe, Stopped, Verdict};
+use super::probe::{Probe, ProbeAborted, Verdict};
 use super::tls::Seen;
-use crate::wire::{Connection, Offer, Protocol, Route, Stream, secure, server_name};
+use crate::wire::{AlpnOffer, Connection, DialOptions, Protocol, Stream, secure, server_name};
 
 /// Names of the service states, by number.
 const STATES: [&str; 4] = ["UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"];
@@ -85,14 +85,14 @@ async fn attempt(probe: &mut Probe<'_>, grpc: &Grpc, host: &str, address: Socket
         probe.log.error("can't connect grpc server", &[("err", &why)]);
         UNAVAILABLE
     };
-    let route = Route { pinned: Some(address), ..Route::default() };
+    let route = DialOptions { pinned: Some(address), ..DialOptions::default() };
     let dialed =
         probe.dialer.dial(host, address.port(), &route).await.map_err(|failure| failed(probe, &failure.message))?;
     let stream = if grpc.tls {
-        let ready = probe.tls(&grpc.tls_config).map_err(|Stopped| UNAVAILABLE)?;
+        let ready = probe.tls(&grpc.tls_config).map_err(|ProbeAborted| UNAVAILABLE)?;
         let name = grpc.tls_config.server_name.as_deref().unwrap_or(host);
         let name = server_name(name).map_err(|failure| failed(probe, &failure.message))?;
-        let secured = secure(dialed.stream, ready.config.clone(), name, Offer::Http2).await;
+        let secured = secure(dialed.stream, ready.config.clone(), name, AlpnOffer::Http2).await;
         let secured = secured.map_err(|refused| failed(probe, &refused.failure.message))?;
         probe.samples.set(metric::GRPC_SSL, 1.0);
         Seen::of(&secured, &ready).write(&mut probe.samples);

@@ -15,9 +15,9 @@ use super::client::HARMLESS;
 use super::metric;
 use super::module::{HeaderMatch, Http};
 use super::permit::Target;
-use super::probe::{Probe, Stopped, Verdict};
+use super::probe::{Probe, ProbeAborted, Verdict};
 use super::tls::Seen;
-use crate::wire::{Connection, Family, Offer, Protocol, Route, Stream, secure, server_name, tunnel};
+use crate::wire::{AddressFamily, AlpnOffer, Connection, DialOptions, Protocol, Stream, secure, server_name, tunnel};
 
 /// Maximum number of redirects that are followed, the same as in `blackbox_exporter`.
 const MOST_REDIRECTS: u32 = 10;
@@ -63,7 +63,7 @@ pub(super) async fn http(probe: &mut Probe<'_>, http: &Http, time: Duration) -> 
     let done = tokio::time::timeout_at(deadline, rounds(probe, http, &mut known)).await;
     let mut success = match done {
         Ok(Ok(success)) => success,
-        Ok(Err(Stopped)) => false,
+        Ok(Err(ProbeAborted)) => false,
         Err(_) => {
             probe.log.error("Error for HTTP request", &[("err", &"context deadline exceeded")]);
             false
@@ -187,7 +187,7 @@ fn http_date(text: &str) -> Option<f64> {
 }
 
 /// Prepares the first request and resolves its host as configured in the module.
-async fn first(probe: &mut Probe<'_>, http: &Http) -> Result<Hop, Stopped> {
+async fn first(probe: &mut Probe<'_>, http: &Http) -> Result<Hop, ProbeAborted> {
     let written = probe.target;
     let whole = if written.starts_with("http://") || written.starts_with("https://") {
         written.to_owned()
@@ -251,7 +251,7 @@ fn redirect(status: StatusCode, headers: &HeaderMap) -> Option<String> {
 }
 
 /// Prepares the request that follows a redirect.
-fn next(probe: &mut Probe<'_>, hop: Hop, status: StatusCode, location: &str) -> Result<Hop, Stopped> {
+fn next(probe: &mut Probe<'_>, hop: Hop, status: StatusCode, location: &str) -> Result<Hop, ProbeAborted> {
     let url = hop.url.join(location);
     let mut url = url.map_err(|error| probe.stop("Error for HTTP request", &[("err", &error)]))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
@@ -286,7 +286,7 @@ async fn request(
     http: &Http,
     hop: &Hop,
     jar: Option<&Jar>,
-) -> Result<Request<Full<Bytes>>, Stopped> {
+) -> Result<Request<Full<Bytes>>, ProbeAborted> {
     let mut headers = HeaderMap::with_capacity(8);
     let mut host = None;
     for (name, value) in &http.headers {
@@ -346,7 +346,7 @@ fn address(
     hop: &Hop,
     connection: &Connection,
     request: &mut Request<Full<Bytes>>,
-) -> Result<(), Stopped> {
+) -> Result<(), ProbeAborted> {
     let path = &hop.url[url::Position::BeforePath..url::Position::AfterQuery];
     let uri = if connection.protocol() == Protocol::Http2 {
         let host = request.headers_mut().remove(header::HOST);
@@ -371,7 +371,7 @@ fn address(
     Ok(())
 }
 
-fn insert(probe: &mut Probe<'_>, headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), Stopped> {
+fn insert(probe: &mut Probe<'_>, headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), ProbeAborted> {
     match (HeaderName::try_from(name), HeaderValue::try_from(value)) {
         (Ok(name), Ok(value)) => {
             headers.insert(name, value);
@@ -390,7 +390,7 @@ fn authority(url: &Url) -> String {
 }
 
 /// Opens the connection for one request, directly or through the proxy.
-async fn connect(probe: &mut Probe<'_>, http: &Http, hop: &Hop, known: &mut Known) -> Result<Connection, Stopped> {
+async fn connect(probe: &mut Probe<'_>, http: &Http, hop: &Hop, known: &mut Known) -> Result<Connection, ProbeAborted> {
     let https = hop.url.scheme() == "https";
     let port = hop.url.port_or_known_default().unwrap_or(80);
     let failed = |probe: &mut Probe<'_>, why: &str| probe.stop("Error for HTTP request", &[("err", &why)]);
@@ -401,7 +401,8 @@ async fn connect(probe: &mut Probe<'_>, http: &Http, hop: &Hop, known: &mut Know
             let checked = probe.dialer.check_behind_proxy(target, target_port.unwrap_or(80)).await;
             checked.map_err(|failure| failed(probe, &failure.message))?;
             let host = proxy.host_str().unwrap_or_default();
-            let dialed = probe.dialer.dial(host, proxy.port_or_known_default().unwrap_or(80), &Route::default()).await;
+            let dialed =
+                probe.dialer.dial(host, proxy.port_or_known_default().unwrap_or(80), &DialOptions::default()).await;
             let dialed = dialed.map_err(|failure| failed(probe, &failure.message))?;
             (dialed.stream, dialed.connect)
         }
@@ -410,7 +411,7 @@ async fn connect(probe: &mut Probe<'_>, http: &Http, hop: &Hop, known: &mut Know
             let (address, looked_up) = match hop.address {
                 Some(address) => (address, Duration::ZERO),
                 None => {
-                    let route = Route { family: Family::Any, ..Route::default() };
+                    let route = DialOptions { family: AddressFamily::Any, ..DialOptions::default() };
                     let found = probe.dialer.resolve(host, &route).await;
                     let found = found.map_err(|failure| failed(probe, &failure.message))?;
                     (*found.addresses.first().expect("`resolve` gives at least one address"), found.took)
@@ -418,7 +419,7 @@ async fn connect(probe: &mut Probe<'_>, http: &Http, hop: &Hop, known: &mut Know
             };
             probe.check_address(&target(&hop.url), address)?;
             probe.samples.add_phase(metric::HTTP_DURATION, metric::RESOLVE, looked_up.as_secs_f64());
-            let route = Route { pinned: Some(SocketAddr::new(address, port)), ..Route::default() };
+            let route = DialOptions { pinned: Some(SocketAddr::new(address, port)), ..DialOptions::default() };
             let dialed =
                 probe.dialer.dial(host, port, &route).await.map_err(|failure| failed(probe, &failure.message))?;
             (dialed.stream, dialed.connect)
@@ -446,7 +447,7 @@ async fn connect(probe: &mut Probe<'_>, http: &Http, hop: &Hop, known: &mut Know
         let ready = probe.tls(&http.client.tls)?;
         let name = hop.server_name.as_deref().unwrap_or_else(|| hop.url.host_str().unwrap_or_default());
         let name = server_name(name).map_err(|failure| failed(probe, &failure.message))?;
-        let offer = if http.client.enable_http2 { Offer::Http } else { Offer::Nothing };
+        let offer = if http.client.enable_http2 { AlpnOffer::Http } else { AlpnOffer::Nothing };
         let secured = Box::pin(secure(stream, ready.config.clone(), name, offer)).await;
         let secured = secured.map_err(|refused| failed(probe, &refused.failure.message))?;
         probe.samples.add_phase(metric::HTTP_DURATION, metric::TLS, secured.took.as_secs_f64());

@@ -2,7 +2,7 @@
 //!
 //! A probe affects neither history nor alerting; the client receives its samples, and its log is kept for a while.
 //! [`Modules`] are parsed by [`read`] without I/O; the files that they name are read when a probe needs them. A
-//! [`Permit`] defines the allowed targets. Metric names are defined in [`metric`].
+//! [`TargetPolicy`] defines the allowed targets. Metric names are defined in [`metric`].
 //!
 //! HTTP/3, CEL and TLS below 1.2 are deliberately not supported. A module that uses them is loaded with a warning, and
 //! its probes are rejected.
@@ -45,12 +45,12 @@ use crate::wire::tls::Trusted;
 
 pub use log::Log;
 pub use module::{Module, Modules};
-pub use permit::{Pattern, Permit};
+pub use permit::{Pattern, TargetPolicy};
 pub use read::read;
 
 use files::Files;
 use module::Settings;
-use probe::{Probe, Stopped};
+use probe::{Probe, ProbeAborted};
 use samples::Samples;
 use tls::Authorities;
 
@@ -70,8 +70,8 @@ impl Config {
     pub const MAX_PROBES: usize = 200;
 
     /// Returns the policy for allowed targets.
-    pub fn permit(&self) -> Permit {
-        self.targets.clone().map_or(Permit::Any, Permit::Listed)
+    pub fn permit(&self) -> TargetPolicy {
+        self.targets.clone().map_or(TargetPolicy::Any, TargetPolicy::Listed)
     }
 }
 
@@ -93,7 +93,7 @@ pub struct Request<'a> {
     /// Maximum duration.
     pub timeout: Duration,
     /// Allowed targets.
-    pub permit: &'a Permit,
+    pub permit: &'a TargetPolicy,
 }
 
 /// Result of a probe.
@@ -135,7 +135,7 @@ impl Prober {
         // Waiting for a slot counts toward the timeout, because the client gives up after that.
         let Ok(_place) = tokio::time::timeout(timeout, self.limits.place()).await else {
             let why = "no free file descriptor: too many runs and probes at once";
-            let Stopped = probe.stop("The probe could not be run", &[("err", &why)]);
+            let ProbeAborted = probe.stop("The probe could not be run", &[("err", &why)]);
             return probe.report(false, began.elapsed(), timeout);
         };
         let (timeout_of_all, timeout) = (timeout, timeout.saturating_sub(began.elapsed()));

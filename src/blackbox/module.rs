@@ -188,7 +188,7 @@ pub struct HeaderMatch {
 
 /// A secret, either inline or in a file.
 #[derive(Debug, Clone)]
-pub enum Hidden {
+pub enum SecretRef {
     /// Inline in the configuration.
     Inline(Secret<String>),
     /// In a separate file.
@@ -201,7 +201,7 @@ pub struct Client {
     /// Source of the `Authorization` header.
     pub authorization: Option<Authorization>,
     /// `http_headers:`, with inline values and files.
-    pub http_headers: Vec<(String, Vec<Hidden>)>,
+    pub http_headers: Vec<(String, Vec<SecretRef>)>,
     /// TLS settings.
     pub tls: Tls,
     /// Proxy settings.
@@ -231,16 +231,16 @@ pub enum Authorization {
     /// `basic_auth:`
     Basic {
         /// User name, inline or in a file.
-        username: Option<Hidden>,
+        username: Option<SecretRef>,
         /// Password.
-        password: Option<Hidden>,
+        password: Option<SecretRef>,
     },
     /// `authorization:` or `bearer_token:`
     Token {
         /// Authentication scheme (default: `Bearer`).
         kind: String,
         /// Credentials after the scheme.
-        credentials: Option<Hidden>,
+        credentials: Option<SecretRef>,
     },
     /// `oauth2:`, the client credentials grant (RFC 6749 section 4.4).
     Oauth2(Box<Oauth2>),
@@ -252,7 +252,7 @@ pub struct Oauth2 {
     /// Client id.
     pub client_id: String,
     /// Client secret.
-    pub client_secret: Option<Hidden>,
+    pub client_secret: Option<SecretRef>,
     /// Requested scopes.
     pub scopes: Vec<String>,
     /// URL of the token endpoint.
@@ -282,7 +282,7 @@ pub struct Tcp {
     /// Local address of the connection.
     pub source: Option<IpAddr>,
     /// Expected and sent data.
-    pub dialogue: Vec<Turn>,
+    pub dialogue: Vec<QueryResponse>,
     /// Whether TLS is used from the start.
     pub tls: bool,
     /// TLS settings.
@@ -293,7 +293,7 @@ pub struct Tcp {
 #[derive(Debug, Default)]
 pub struct Unix {
     /// Expected and sent data.
-    pub dialogue: Vec<Turn>,
+    pub dialogue: Vec<QueryResponse>,
     /// Whether TLS is used from the start.
     pub tls: bool,
     /// TLS settings.
@@ -302,7 +302,7 @@ pub struct Unix {
 
 /// An item of `query_response`.
 #[derive(Debug, Default)]
-pub struct Turn {
+pub struct QueryResponse {
     /// Regular expression that a line must match.
     pub expect: Option<Regexp>,
     /// Bytes that must follow.
@@ -341,11 +341,11 @@ pub struct Dns {
     /// Accepted response codes.
     pub valid_rcodes: Vec<u16>,
     /// Rules for the answer records.
-    pub answer: RecordRules,
+    pub answer: RrValidator,
     /// Rules for the authority records.
-    pub authority: RecordRules,
+    pub authority: RrValidator,
     /// Rules for the additional records.
-    pub additional: RecordRules,
+    pub additional: RrValidator,
 }
 
 impl Default for Dns {
@@ -361,16 +361,16 @@ impl Default for Dns {
             query_type: 255,
             recursion: true,
             valid_rcodes: vec![0],
-            answer: RecordRules::default(),
-            authority: RecordRules::default(),
-            additional: RecordRules::default(),
+            answer: RrValidator::default(),
+            authority: RrValidator::default(),
+            additional: RrValidator::default(),
         }
     }
 }
 
 /// `validate_answer_rrs` and related keys. The rules apply to records in zone file format.
 #[derive(Debug, Default)]
-pub struct RecordRules {
+pub struct RrValidator {
     /// Regular expressions of which none may match a record.
     pub matches: Vec<Regexp>,
     /// Regular expressions that all records must match, despite the name of the key (as in `blackbox_exporter`).
@@ -425,5 +425,5 @@ pub struct Websocket {
     /// Additional headers.
     pub headers: Vec<(String, String)>,
     /// Expected and sent data.
-    pub dialogue: Vec<Turn>,
+    pub dialogue: Vec<QueryResponse>,
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 /// Policy for allowed targets.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Permit {
+pub enum TargetPolicy {
     /// Any target, for an agent that listens on loopback only.
     #[default]
     Any,
@@ -105,7 +105,7 @@ pub(super) struct Target<'a> {
     pub(super) port: Option<u16>,
 }
 
-impl Permit {
+impl TargetPolicy {
     /// Returns whether a target may be probed.
     pub(super) fn allows(&self, target: &Target<'_>) -> bool {
         match self {
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn patterns_allow_what_they_name() {
         let check = |pattern: &str, good: &[(&str, &str, u16)], bad: &[(&str, &str, u16)]| {
-            let permit = Permit::Listed(vec![Pattern::parse(pattern).unwrap()]);
+            let permit = TargetPolicy::Listed(vec![Pattern::parse(pattern).unwrap()]);
             for (scheme, host, port) in good {
                 assert!(permit.allows(&target(scheme, host, *port)), "{pattern} must allow {scheme} {host} {port}");
             }
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_name_does_not_lead_inside() {
-        let permit = |pattern: &str| Permit::Listed(vec![Pattern::parse(pattern).unwrap()]);
+        let permit = |pattern: &str| TargetPolicy::Listed(vec![Pattern::parse(pattern).unwrap()]);
         let name = target("http", "a.example.com", 80);
         let check = |pattern: &str, address: &str, expected: bool| {
             let allowed = permit(pattern).allows_address(&name, address.parse().unwrap());
@@ -262,6 +262,6 @@ mod tests {
         check("*.example.com", "::1", false);
         check("*.example.com", "::ffff:127.0.0.1", false);
         check("127.0.0.0/8", "127.0.0.1", true);
-        assert!(Permit::Any.allows_address(&name, "127.0.0.1".parse().unwrap()));
+        assert!(TargetPolicy::Any.allows_address(&name, "127.0.0.1".parse().unwrap()));
     }
 }

@@ -8,25 +8,25 @@ use std::time::Duration;
 use super::files::Files;
 use super::log::Log;
 use super::metric;
-use super::module::{Addresses, Hidden, Module, Tls};
-use super::permit::{Permit, Target};
+use super::module::{Addresses, Module, SecretRef, Tls};
+use super::permit::{Target, TargetPolicy};
 use super::samples::Samples;
 use super::tls::{Authorities, Ready};
-use crate::wire::{Dialer, Family, Route};
+use crate::wire::{AddressFamily, DialOptions, Dialer};
 
 /// Marker error of an aborted prober. The log contains the cause.
 #[derive(Debug)]
-pub(super) struct Stopped;
+pub(super) struct ProbeAborted;
 
 /// Result of a prober: whether the probe succeeded.
-pub(super) type Verdict = Result<bool, Stopped>;
+pub(super) type Verdict = Result<bool, ProbeAborted>;
 
 /// A running probe.
 pub(super) struct Probe<'a> {
     pub(super) module: &'a Module,
     pub(super) target: &'a str,
     pub(super) hostname: Option<&'a str>,
-    pub(super) permit: &'a Permit,
+    pub(super) permit: &'a TargetPolicy,
     pub(super) authorities: &'a Authorities,
     pub(super) dialer: &'a Dialer,
     pub(super) files: Files,
@@ -36,13 +36,17 @@ pub(super) struct Probe<'a> {
 
 impl Probe<'_> {
     /// Logs why the probe cannot continue and returns the marker error.
-    pub(super) fn stop(&mut self, message: &'static str, values: &[(&'static str, &dyn std::fmt::Display)]) -> Stopped {
+    pub(super) fn stop(
+        &mut self,
+        message: &'static str,
+        values: &[(&'static str, &dyn std::fmt::Display)],
+    ) -> ProbeAborted {
         self.log.error(message, values);
-        Stopped
+        ProbeAborted
     }
 
     /// Fails if the target may not be probed.
-    pub(super) fn check(&mut self, target: &Target<'_>) -> Result<(), Stopped> {
+    pub(super) fn check(&mut self, target: &Target<'_>) -> Result<(), ProbeAborted> {
         if self.permit.allows(target) {
             return Ok(());
         }
@@ -50,7 +54,7 @@ impl Probe<'_> {
     }
 
     /// Fails if a Unix socket is listed in neither `probe.targets` nor `allow.network`.
-    pub(super) fn check_path(&mut self, path: &str) -> Result<(), Stopped> {
+    pub(super) fn check_path(&mut self, path: &str) -> Result<(), ProbeAborted> {
         if self.permit.names_path(path) {
             return Ok(());
         }
@@ -66,7 +70,7 @@ impl Probe<'_> {
         &mut self,
         addresses: Addresses,
         target: &Target<'_>,
-    ) -> Result<(IpAddr, Duration), Stopped> {
+    ) -> Result<(IpAddr, Duration), ProbeAborted> {
         self.samples.set(metric::LOOKUP_TIME, 0.0);
         self.samples.set(metric::IP_PROTOCOL, 0.0);
         self.samples.set(metric::IP_ADDR_HASH, 0.0);
@@ -74,13 +78,13 @@ impl Probe<'_> {
         let preferred = if addresses.prefer_ip4 { "ip4" } else { "ip6" };
         self.log.info("Resolving target address", &[("target", &target.host), ("ip_protocol", &preferred)]);
         let family = match (addresses.prefer_ip4, addresses.fallback) {
-            (true, true) => Family::Prefer4,
-            (true, false) => Family::Only4,
-            (false, true) => Family::Prefer6,
-            (false, false) => Family::Only6,
+            (true, true) => AddressFamily::Prefer4,
+            (true, false) => AddressFamily::Only4,
+            (false, true) => AddressFamily::Prefer6,
+            (false, false) => AddressFamily::Only6,
         };
         let began = std::time::Instant::now();
-        let found = self.dialer.resolve(target.host, &Route { family, ..Route::default() }).await;
+        let found = self.dialer.resolve(target.host, &DialOptions { family, ..DialOptions::default() }).await;
         let took = began.elapsed();
         self.samples.set(metric::LOOKUP_TIME, took.as_secs_f64());
         let address = match found {
@@ -96,7 +100,7 @@ impl Probe<'_> {
     }
 
     /// Fails if the target may not be probed at this address.
-    pub(super) fn check_address(&mut self, target: &Target<'_>, address: IpAddr) -> Result<(), Stopped> {
+    pub(super) fn check_address(&mut self, target: &Target<'_>, address: IpAddr) -> Result<(), ProbeAborted> {
         if let Err(failure) = self.dialer.reach().check(target.host, SocketAddr::new(address, target.port.unwrap_or(0)))
         {
             return Err(self.stop("The target is not allowed for probes", &[("err", &failure.message)]));
@@ -109,16 +113,16 @@ impl Probe<'_> {
     }
 
     /// Returns the TLS configuration.
-    pub(super) fn tls(&mut self, tls: &Tls) -> Result<Arc<Ready>, Stopped> {
+    pub(super) fn tls(&mut self, tls: &Tls) -> Result<Arc<Ready>, ProbeAborted> {
         let ready = self.module.prepared.get(tls, &self.module.folder, &self.files, self.authorities);
         ready.map_err(|why| self.stop("Error creating TLS configuration", &[("err", &why)]))
     }
 
     /// Reads a secret from the configuration or its file.
-    pub(super) fn reveal(&mut self, hidden: &Hidden) -> Result<String, Stopped> {
+    pub(super) fn reveal(&mut self, hidden: &SecretRef) -> Result<String, ProbeAborted> {
         let path: PathBuf = match hidden {
-            Hidden::Inline(secret) => return Ok(secret.expose().clone()),
-            Hidden::File(path) => self.module.folder.join(path),
+            SecretRef::Inline(secret) => return Ok(secret.expose().clone()),
+            SecretRef::File(path) => self.module.folder.join(path),
         };
         let text = self.files.get(&path).and_then(|bytes| {
             String::from_utf8(bytes.to_vec()).map_err(|_| format!("{} is not UTF-8", path.display()))

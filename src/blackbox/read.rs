@@ -9,8 +9,8 @@ use super::keys::{
     WEBSOCKET,
 };
 use super::module::{
-    Addresses, Compression, Dns, Grpc, HeaderMatch, Http, Icmp, Module, Modules, RecordRules, Settings, Tcp, Turn,
-    Unix, Websocket,
+    Addresses, Compression, Dns, Grpc, HeaderMatch, Http, Icmp, Module, Modules, QueryResponse, RrValidator, Settings,
+    Tcp, Unix, Websocket,
 };
 use super::tls::Prepared;
 use super::token::Token;
@@ -282,7 +282,7 @@ fn tcp(reading: &mut Reading<'_>, fields: &Fields<'_>) -> Tcp {
     }
 }
 
-fn dialogue(reading: &mut Reading<'_>, node: Option<&Node>) -> Vec<Turn> {
+fn dialogue(reading: &mut Reading<'_>, node: Option<&Node>) -> Vec<QueryResponse> {
     let mut turns = Vec::new();
     for item in reading.list(node, "`query_response`") {
         let Some(fields) = reading.map(item, "an item of `query_response`", &[TURN]) else { continue };
@@ -305,7 +305,7 @@ fn dialogue(reading: &mut Reading<'_>, node: Option<&Node>) -> Vec<Turn> {
         if let Some(text) = send.as_deref().and_then(|send| std::str::from_utf8(send).ok()) {
             reading.masker.add(text);
         }
-        turns.push(Turn {
+        turns.push(QueryResponse {
             expect: fields.get("expect").and_then(|node| reading.regex(node, "`expect`")),
             expect_bytes: fields.get("expect_bytes").and_then(|node| reading.bytes(node, "`expect_bytes`")),
             labels,
@@ -366,12 +366,12 @@ fn dns(reading: &mut Reading<'_>, node: Option<&Node>, fields: &Fields<'_>) -> D
     }
 }
 
-fn record_rules(reading: &mut Reading<'_>, node: Option<&Node>, what: &str) -> RecordRules {
+fn record_rules(reading: &mut Reading<'_>, node: Option<&Node>, what: &str) -> RrValidator {
     let Some(fields) = node.and_then(|node| reading.map(node, what, &[RECORD_RULES])) else {
-        return RecordRules::default();
+        return RrValidator::default();
     };
     let mut read = |key: &str| reading.regexes(fields.get(key), &format!("`{key}`"));
-    RecordRules {
+    RrValidator {
         matches: read("fail_if_matches_regexp"),
         all_match: read("fail_if_all_match_regexp"),
         not_matches: read("fail_if_not_matches_regexp"),

@@ -15,7 +15,7 @@ use super::files::Files;
 use super::metric;
 use super::samples::Samples;
 use super::tls_config::{Pem, Tls};
-use crate::wire::Secured;
+use crate::wire::TlsConnection;
 use crate::wire::tls::{Settings, Trusted};
 
 /// Go's zero time as Unix time, which `blackbox_exporter` exports for an unverified chain.
@@ -140,7 +140,7 @@ pub(super) struct Seen {
 
 impl Seen {
     /// Reads the properties of a connection.
-    pub(super) fn of(secured: &Secured, ready: &Ready) -> Self {
+    pub(super) fn of(secured: &TlsConnection, ready: &Ready) -> Self {
         Self::with(secured.version, secured.cipher, &secured.chain, ready)
     }
 

@@ -14,8 +14,8 @@ use url::Url;
 use super::metric;
 use super::module::Websocket;
 use super::permit::Target;
-use super::probe::{Probe, Stopped, Verdict};
-use crate::wire::{Offer, Route, Stream, secure, server_name, tunnel};
+use super::probe::{Probe, ProbeAborted, Verdict};
+use crate::wire::{AlpnOffer, DialOptions, Stream, secure, server_name, tunnel};
 
 /// Maximum size of a message, in bytes.
 const LARGEST: usize = 1 << 20;
@@ -50,7 +50,11 @@ async fn converse(probe: &mut Probe<'_>, websocket: &Websocket) -> Verdict {
     verdict
 }
 
-async fn upgrade(probe: &mut Probe<'_>, websocket: &Websocket, url: &Url) -> Result<WebSocketStream<Stream>, Stopped> {
+async fn upgrade(
+    probe: &mut Probe<'_>,
+    websocket: &Websocket,
+    url: &Url,
+) -> Result<WebSocketStream<Stream>, ProbeAborted> {
     let failed = |probe: &mut Probe<'_>, why: &str| probe.stop("Error dialing websocket", &[("err", &why)]);
     let secure_wanted = url.scheme() == "wss";
     let host = url.host_str().unwrap_or_default();
@@ -67,12 +71,12 @@ async fn upgrade(probe: &mut Probe<'_>, websocket: &Websocket, url: &Url) -> Res
     let proxy = websocket.client.proxy.for_url(&as_http);
     let stream = match &proxy {
         None => {
-            let route = Route { pinned: Some(SocketAddr::new(address, port)), ..Route::default() };
+            let route = DialOptions { pinned: Some(SocketAddr::new(address, port)), ..DialOptions::default() };
             probe.dialer.dial(bare, port, &route).await.map_err(|failure| failed(probe, &failure.message))?.stream
         }
         Some(proxy) => {
             let (name, proxy_port) = (proxy.host_str().unwrap_or_default(), proxy.port_or_known_default());
-            let dialed = probe.dialer.dial(name, proxy_port.unwrap_or(80), &Route::default()).await;
+            let dialed = probe.dialer.dial(name, proxy_port.unwrap_or(80), &DialOptions::default()).await;
             let mut stream = dialed.map_err(|failure| failed(probe, &failure.message))?.stream;
             let credentials = super::auth::of_url(proxy);
             let headers = &websocket.client.proxy.connect_headers;
@@ -87,7 +91,7 @@ async fn upgrade(probe: &mut Probe<'_>, websocket: &Websocket, url: &Url) -> Res
         let ready = probe.tls(&websocket.client.tls)?;
         let name = server_name(websocket.client.tls.server_name.as_deref().unwrap_or(bare));
         let name = name.map_err(|failure| failed(probe, &failure.message))?;
-        let secured = secure(stream, ready.config.clone(), name, Offer::Http1).await;
+        let secured = secure(stream, ready.config.clone(), name, AlpnOffer::Http1).await;
         Stream::Tls(Box::new(secured.map_err(|refused| failed(probe, &refused.failure.message))?.stream))
     } else {
         Stream::Plain(stream)
@@ -167,7 +171,7 @@ async fn talk(probe: &mut Probe<'_>, websocket: &Websocket, stream: &mut WebSock
 }
 
 /// Returns the next message with content.
-async fn next(probe: &mut Probe<'_>, stream: &mut WebSocketStream<Stream>) -> Result<Vec<u8>, Stopped> {
+async fn next(probe: &mut Probe<'_>, stream: &mut WebSocketStream<Stream>) -> Result<Vec<u8>, ProbeAborted> {
     loop {
         match stream.next().await {
             Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => return Ok(message.into_data().to_vec()),

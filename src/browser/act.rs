@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 
 use super::command::Command;
-use super::element_command::{NOTHING, Then};
+use super::element_command::{ElementCommand, NOTHING};
 use super::errors::{self, CommandError};
 use super::keys;
 use super::locate::{LocatorQuery, LocatorResult};
@@ -19,7 +19,7 @@ use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::{Locator, Matcher, SelectOption, Template, Travel};
 use crate::values::Values;
-use crate::values::expect::{Filled, Seen};
+use crate::values::expect::{Actual, ResolvedMatcher};
 
 /// Additional time in which a loaded page must report the result of its navigation.
 const ASKING: Duration = Duration::from_secs(2);
@@ -46,9 +46,9 @@ const ENTRY: &str = "
 const MOST_PICKED: usize = 200;
 
 /// Growing pauses between attempts.
-pub(super) struct Pauses(Duration);
+pub(super) struct PollBackoff(Duration);
 
-impl Pauses {
+impl PollBackoff {
     /// Creates a pause of 50 ms …
     pub(super) fn new() -> Self {
         Self(Duration::from_millis(50))
@@ -76,7 +76,7 @@ impl Page {
         deadline: Instant,
     ) -> Result<(), Failure> {
         let since = Instant::now();
-        let wanted_status = wanted_status.map(|matcher| Filled::new(matcher, values)).transpose()?;
+        let wanted_status = wanted_status.map(|matcher| ResolvedMatcher::new(matcher, values)).transpose()?;
         let wanted = values.url(url).map_err(|failure| failure.at(url.span))?;
         if let Some(kept) = self.browsers.kept_ports(&wanted) {
             let text = format!(
@@ -107,7 +107,7 @@ impl Page {
         if let Some(wanted_status) = &wanted_status
             && status > 0
         {
-            if !wanted_status.holds(&Seen::One(status.into())) {
+            if !wanted_status.holds(&Actual::One(status.into())) {
                 return Err(Failure::new(Reason::Status, format!("{wanted} returned status {status}"))
                     .compared(wanted_status.show(), status.to_string()));
             }
@@ -157,7 +157,7 @@ impl Page {
                 self.call(Command::post(classic, json!({})), left).await
             }
         };
-        let mut pauses = Pauses::new();
+        let mut pauses = PollBackoff::new();
         match asked {
             Ok(_) | Err(CommandError::Again(_)) => {}
             Err(CommandError::Other(_)) if travel != Travel::Reload => {
@@ -228,7 +228,7 @@ impl Page {
         if self.watch.downloads() > downloads {
             return Ok(json!({"download": true}));
         }
-        let mut pauses = Pauses::new();
+        let mut pauses = PollBackoff::new();
         loop {
             let arrived = self.script(ARRIVED, &Json::Null, deadline + ASKING).await?;
             // A script that was interrupted by a dialog returns null.
@@ -315,7 +315,7 @@ impl Page {
         let left = deadline.saturating_duration_since(Instant::now());
         match self.point(Command::keys(chord), &LocatorResult(Json::Null), left).await {
             // The key was pressed; the next step will check the effect.
-            Ok(()) | Err(CommandError::Again(_) | CommandError::Closed) => self.let_begin(deadline).await,
+            Ok(()) | Err(CommandError::Again(_) | CommandError::Closed) => self.wait_for_effects(deadline).await,
             Err(trouble) => Err(trouble.failure()),
         }
     }
@@ -335,7 +335,7 @@ impl Page {
     async fn finish(
         &mut self,
         answer: &mut LocatorResult,
-        then: Then<'_>,
+        then: ElementCommand<'_>,
         deadline: Instant,
     ) -> Result<bool, CommandError> {
         if answer.done() {
@@ -358,10 +358,10 @@ impl Page {
         &mut self,
         query: &LocatorQuery,
         deadline: Instant,
-        then: Then<'_>,
+        then: ElementCommand<'_>,
     ) -> Result<LocatorResult, Failure> {
         let since = Instant::now();
-        let mut pauses = Pauses::new();
+        let mut pauses = PollBackoff::new();
         let mut last: Option<Failure> = None;
         loop {
             let tried = match self.look(std::slice::from_ref(query), deadline).await.map(|mut all| all.pop()) {
@@ -400,7 +400,7 @@ impl Page {
                 Err(trouble) => return Err(trouble.failure()),
             }
             self.clear_the_way(deadline).await;
-            self.look_anew();
+            self.reenter_frame();
             if !pauses.wait(deadline).await {
                 let failure = last.unwrap_or_else(|| Failure::new(Reason::Timeout, "no time left to check"));
                 let failure = self.look_into_frames(query, failure).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::act::Pauses;
+use super::act::PollBackoff;
 use super::command::Command;
 use super::errors::CommandError;
 use super::event_tracker::Prompt;
@@ -15,14 +15,14 @@ use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::{DialogAnswer, Matcher};
 use crate::values::Values;
-use crate::values::expect::{Filled, Seen, cut};
+use crate::values::expect::{Actual, ResolvedMatcher, cut};
 
 /// Time within which the browser must close a dialog.
 const CLOSING: Duration = Duration::from_secs(2);
 
 impl Page {
     /// Closes a dialog that no step waits for: leaving a page is confirmed, everything else is cancelled.
-    pub(super) async fn send_away(&mut self, prompt: &Prompt) {
+    pub(super) async fn dismiss_dialog(&mut self, prompt: &Prompt) {
         self.dialogs.0 += 1;
         self.dialogs.1 = cut(&prompt.message, 100);
         let how = if prompt.kind == "beforeunload" { "confirmed" } else { "dismissed" };
@@ -51,7 +51,7 @@ impl Page {
     ) -> Result<(), Failure> {
         // From now on, dialogs are not dismissed.
         self.dialog_is_awaited = true;
-        let filled = expect.map(|matcher| Filled::new(matcher, values)).transpose()?;
+        let filled = expect.map(|matcher| ResolvedMatcher::new(matcher, values)).transpose()?;
         let text = match answer {
             DialogAnswer::Accept(Some(text)) => Some(values.fill(text).map_err(|failure| failure.at(text.span))?),
             _ => None,
@@ -64,9 +64,9 @@ impl Page {
         let accept = matches!(answer, DialogAnswer::Accept(_));
         self.answer_dialog(accept, text.as_deref()).await.map_err(CommandError::failure)?;
         match filled {
-            Some(filled) if !filled.holds(&Seen::text(&message)) => {
+            Some(filled) if !filled.holds(&Actual::text(&message)) => {
                 Err(Failure::new(Reason::Assertion, "the message of the dialog does not match")
-                    .compared(filled.show(), Seen::text(&message).show()))
+                    .compared(filled.show(), Actual::text(&message).show()))
             }
             _ => Ok(()),
         }
@@ -79,7 +79,7 @@ impl Page {
             let open = tokio::time::timeout_at(deadline, prompt.wait_for(Option::is_some)).await;
             return Ok(open.ok().and_then(Result::ok).and_then(|open| open.clone()).map(|open| open.message));
         }
-        let mut pauses = Pauses::new();
+        let mut pauses = PollBackoff::new();
         loop {
             match self.call(Command::get("alert/text"), PROMPT).await {
                 Ok(text) => return Ok(Some(text.as_str().unwrap_or_default().to_owned())),

@@ -4,7 +4,7 @@ use super::command::{Command, ElementId};
 use super::locate::LocatorResult;
 
 /// Command for an element that the script has found ready. `None` if the script does everything itself.
-pub(super) type Then<'a> = &'a (dyn Fn(&LocatorResult, &ElementId) -> Option<Command> + Sync);
+pub(super) type ElementCommand<'a> = &'a (dyn Fn(&LocatorResult, &ElementId) -> Option<Command> + Sync);
 
 /// For actions that the script performs.
-pub(super) const NOTHING: Then<'static> = &|_, _| None;
+pub(super) const NOTHING: ElementCommand<'static> = &|_, _| None;

@@ -5,7 +5,7 @@ use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::{PageFact, SentRequest};
 use crate::values::Values;
-use crate::values::expect::{Filled, Seen, cut};
+use crate::values::expect::{Actual, ResolvedMatcher, cut};
 
 use super::event_tracker::EventTracker;
 use super::observe::{Download, DownloadStatus, Observed};
@@ -25,13 +25,13 @@ pub(super) enum EventExpectation {
     /// A request was sent and got a response.
     Request(Sent),
     /// A file was downloaded.
-    Download { name: Option<Filled>, size: Option<Filled>, contains: Option<String> },
+    Download { name: Option<ResolvedMatcher>, size: Option<ResolvedMatcher>, contains: Option<String> },
 }
 
 impl EventExpectation {
     /// Creates the expectation. Returns `None` if the fact concerns the page itself.
     pub(super) fn new(fact: &PageFact, values: &Values) -> Result<Option<Self>, Failure> {
-        let filled = |matcher: &Option<_>| matcher.as_ref().map(|one| Filled::new(one, values)).transpose();
+        let filled = |matcher: &Option<_>| matcher.as_ref().map(|one| ResolvedMatcher::new(one, values)).transpose();
         Ok(Some(match fact {
             PageFact::Console => Self::Console,
             PageFact::Requests { except } => {
@@ -67,23 +67,23 @@ impl EventExpectation {
 /// Conditions on a request with resolved names.
 pub(super) struct Sent {
     method: Option<String>,
-    url: Option<Filled>,
-    status: Option<Filled>,
+    url: Option<ResolvedMatcher>,
+    status: Option<ResolvedMatcher>,
 }
 
 impl Sent {
     fn new(sent: &SentRequest, values: &Values) -> Result<Self, Failure> {
-        let filled = |matcher: &Option<_>| matcher.as_ref().map(|one| Filled::new(one, values)).transpose();
+        let filled = |matcher: &Option<_>| matcher.as_ref().map(|one| ResolvedMatcher::new(one, values)).transpose();
         Ok(Self { method: sent.method.clone(), url: filled(&sent.url)?, status: filled(&sent.status)? })
     }
 
     fn is_to(&self, method: &str, url: &str) -> bool {
         self.method.as_ref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(method))
-            && self.url.as_ref().is_none_or(|wanted| wanted.holds(&Seen::text(url)))
+            && self.url.as_ref().is_none_or(|wanted| wanted.holds(&Actual::text(url)))
     }
 
     fn fits(&self, method: &str, url: &str, status: Option<u16>) -> bool {
-        let seen = status.map_or(Seen::Nothing, |status| Seen::One(status.into()));
+        let seen = status.map_or(Actual::Nothing, |status| Actual::One(status.into()));
         self.is_to(method, url) && self.status.as_ref().is_none_or(|wanted| wanted.holds(&seen))
     }
 
@@ -130,8 +130,8 @@ fn none_of<T: std::fmt::Display>(reason: Reason, what: &str, found: &[T]) -> Res
 
 fn download(
     watch: &EventTracker,
-    name: Option<&Filled>,
-    size: Option<&Filled>,
+    name: Option<&ResolvedMatcher>,
+    size: Option<&ResolvedMatcher>,
     contains: Option<&str>,
 ) -> Result<(), Failure> {
     // Files are read only after the lock is released, so that events are not delayed.
@@ -151,7 +151,7 @@ fn download(
     let mut expected = Vec::new();
     expected.extend(name.map(|name| format!("name {}", name.show())));
     expected.extend(size.map(|size| format!("size {}", size.show())));
-    expected.extend(contains.map(|text| format!("content with {}", Seen::text(text).show())));
+    expected.extend(contains.map(|text| format!("content with {}", Actual::text(text).show())));
     let expected = if expected.is_empty() { "a file".into() } else { format!("a file: {}", expected.join(", ")) };
     let seen = if seen.is_empty() { "none".into() } else { seen.join("; ") };
     Err(Failure::new(Reason::Download, "no such file was downloaded").compared(expected, seen))
@@ -167,12 +167,12 @@ fn fits(
     watch: &EventTracker,
     one: &Download,
     status: Option<u16>,
-    name: Option<&Filled>,
-    size: Option<&Filled>,
+    name: Option<&ResolvedMatcher>,
+    size: Option<&ResolvedMatcher>,
     contains: Option<&str>,
 ) -> Result<(), Failure> {
     let not = |why: &str| Err(Failure::new(Reason::Download, why));
-    if name.is_some_and(|name| !name.holds(&Seen::text(&one.name))) {
+    if name.is_some_and(|name| !name.holds(&Actual::text(&one.name))) {
         return not("another name");
     }
     if let Some(status) = status.filter(|status| *status >= 400) {
@@ -193,7 +193,7 @@ fn fits(
             "size and content of a download can only be seen where the browser runs on the agent's machine",
         ));
     };
-    if size.is_some_and(|size| !size.holds(&Seen::One(bytes.into()))) {
+    if size.is_some_and(|size| !size.holds(&Actual::One(bytes.into()))) {
         return not(&format!("it has {bytes} bytes"));
     }
     let Some(text) = contains else { return Ok(()) };

@@ -7,18 +7,18 @@ use std::sync::Arc;
 use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 
-use super::act::Pauses;
+use super::act::PollBackoff;
 use super::errors::{self, CommandError};
 use super::event_expectation::EventExpectation;
 use super::event_tracker::EventTracker;
 use super::locate::{LocatorQuery, LocatorResult};
-use super::page::{Page, Saved};
+use super::page::{Page, SavedValue};
 use crate::diagnostic::Span;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::{ElementFact, PageExpectation, PageFact, PageSave, PageSource};
 use crate::values::Values;
-use crate::values::expect::{Filled, Seen};
+use crate::values::expect::{Actual, ResolvedMatcher};
 
 /// An expectation with resolved names.
 struct Prepared {
@@ -28,21 +28,21 @@ struct Prepared {
 }
 
 enum What {
-    Url(Filled),
-    Title(Filled),
+    Url(ResolvedMatcher),
+    Title(ResolvedMatcher),
     Visible,
     Hidden,
     Element(Vec<Fact>),
-    Cookie(Filled),
+    Cookie(ResolvedMatcher),
     Script,
     EventExpectation(EventExpectation),
 }
 
 enum Fact {
-    Text(Filled),
-    Value(Filled),
-    Attribute(String, Filled),
-    Count(Filled),
+    Text(ResolvedMatcher),
+    Value(ResolvedMatcher),
+    Attribute(String, ResolvedMatcher),
+    Count(ResolvedMatcher),
     Is(&'static str, bool),
 }
 
@@ -108,7 +108,7 @@ impl Page {
         saves: &[PageSave],
         values: &Values,
         deadline: Instant,
-    ) -> Result<Vec<Saved>, Failure> {
+    ) -> Result<Vec<SavedValue>, Failure> {
         let mut queries = Vec::new();
         let mut matchers = Vec::new();
         for save in saves {
@@ -125,7 +125,7 @@ impl Page {
                 }
             };
             queries.push(query);
-            let matcher = save.matcher.as_ref().map(|matcher| Filled::new(matcher, values)).transpose();
+            let matcher = save.matcher.as_ref().map(|matcher| ResolvedMatcher::new(matcher, values)).transpose();
             matchers.push(matcher.map_err(|failure| failure.at(save.name.span))?);
         }
         self.poll(&queries, deadline, |answers| {
@@ -134,7 +134,7 @@ impl Page {
                 let value = source(save, query, answer)
                     .and_then(|seen| match (seen, &save.source, matcher) {
                         // The result of a script keeps its type.
-                        (Seen::One(value), PageSource::Script(_), None) => Ok(value),
+                        (Actual::One(value), PageSource::Script(_), None) => Ok(value),
                         (seen, ..) => part(&seen, matcher.as_ref(), &save.name).map(Json::String),
                     })
                     .map_err(|failure| failure.at(save.name.span))?;
@@ -153,7 +153,7 @@ impl Page {
         check: impl Fn(&[LocatorResult]) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let since = Instant::now();
-        let mut pauses = Pauses::new();
+        let mut pauses = PollBackoff::new();
         let mut last: Option<Failure> = None;
         loop {
             match self.look(queries, deadline).await {
@@ -185,7 +185,7 @@ impl Page {
                 Err(trouble) => return Err(trouble.failure()),
             }
             self.clear_the_way(deadline).await;
-            self.look_anew();
+            self.reenter_frame();
             if !pauses.wait(deadline).await {
                 let mut failure = last.unwrap_or_else(|| Failure::new(Reason::Timeout, "no time left to check"));
                 if let [query] = queries {
@@ -207,8 +207,8 @@ impl Prepared {
             });
         }
         let (query, what) = match &expectation.what {
-            PageFact::Url(matcher) => (LocatorQuery::page(), What::Url(Filled::new(matcher, values)?)),
-            PageFact::Title(matcher) => (LocatorQuery::page(), What::Title(Filled::new(matcher, values)?)),
+            PageFact::Url(matcher) => (LocatorQuery::page(), What::Url(ResolvedMatcher::new(matcher, values)?)),
+            PageFact::Title(matcher) => (LocatorQuery::page(), What::Title(ResolvedMatcher::new(matcher, values)?)),
             PageFact::Visible(target) => (LocatorQuery::new(target, values)?, What::Visible),
             PageFact::Hidden(target) => (LocatorQuery::new(target, values)?, What::Hidden),
             PageFact::Element { target, facts } => {
@@ -228,7 +228,7 @@ impl Prepared {
                 (query, What::Element(facts))
             }
             PageFact::Cookie(name, matcher) => {
-                (LocatorQuery::cookie(name), What::Cookie(Filled::new(matcher, values)?))
+                (LocatorQuery::cookie(name), What::Cookie(ResolvedMatcher::new(matcher, values)?))
             }
             PageFact::Script(body) => (LocatorQuery::script(&body.value), What::Script),
             PageFact::Console | PageFact::Requests { .. } | PageFact::Request(_) | PageFact::Download { .. } => {
@@ -247,8 +247,8 @@ impl Prepared {
             return Err(self.query.refusal(answer));
         }
         match &self.what {
-            What::Url(filled) => held(filled, &Seen::text(answer.text("url")), "the URL"),
-            What::Title(filled) => held(filled, &Seen::text(answer.text("title")), "the title"),
+            What::Url(filled) => held(filled, &Actual::text(answer.text("url")), "the URL"),
+            What::Title(filled) => held(filled, &Actual::text(answer.text("title")), "the title"),
             What::Visible if answer.visible() == 1 => Ok(()),
             What::Visible => Err(self.query.refusal(answer)),
             What::Hidden if answer.visible() == 0 => Ok(()),
@@ -259,7 +259,7 @@ impl Prepared {
                 (Some(text), _) => Err(Failure::new(Reason::Script, format!("the script threw {text}"))),
                 (None, Json::Bool(true)) => Ok(()),
                 (None, other) => Err(Failure::new(Reason::Assertion, "the script did not return true")
-                    .compared("true", Seen::One(other.clone()).show())),
+                    .compared("true", Actual::One(other.clone()).show())),
             },
             What::Cookie(filled) => held(filled, &seen(answer.value()), shown),
             What::EventExpectation(heard) => match watch {
@@ -276,10 +276,12 @@ impl Prepared {
 impl Fact {
     fn new(fact: &ElementFact, values: &Values) -> Result<Self, Failure> {
         Ok(match fact {
-            ElementFact::Text(matcher) => Self::Text(Filled::new(matcher, values)?),
-            ElementFact::Value(matcher) => Self::Value(Filled::new(matcher, values)?),
-            ElementFact::Attribute(name, matcher) => Self::Attribute(name.clone(), Filled::new(matcher, values)?),
-            ElementFact::Count(matcher) => Self::Count(Filled::new(matcher, values)?),
+            ElementFact::Text(matcher) => Self::Text(ResolvedMatcher::new(matcher, values)?),
+            ElementFact::Value(matcher) => Self::Value(ResolvedMatcher::new(matcher, values)?),
+            ElementFact::Attribute(name, matcher) => {
+                Self::Attribute(name.clone(), ResolvedMatcher::new(matcher, values)?)
+            }
+            ElementFact::Count(matcher) => Self::Count(ResolvedMatcher::new(matcher, values)?),
             ElementFact::Checked(is) => Self::Is("checked", *is),
             ElementFact::Enabled(is) => Self::Is("enabled", *is),
             ElementFact::Focused(is) => Self::Is("focused", *is),
@@ -289,7 +291,7 @@ impl Fact {
     fn check(&self, answer: &LocatorResult, query: &LocatorQuery) -> Result<(), Failure> {
         let shown = &query.shown;
         if let Self::Count(filled) = self {
-            return held(filled, &Seen::One(answer.visible().into()), &format!("the number of {shown}"));
+            return held(filled, &Actual::One(answer.visible().into()), &format!("the number of {shown}"));
         }
         let facts = answer.facts().ok_or_else(|| query.refusal(answer))?;
         match self {
@@ -312,18 +314,18 @@ impl Fact {
     }
 }
 
-fn seen(value: &Json) -> Seen {
-    if value.is_null() { Seen::Nothing } else { Seen::One(value.clone()) }
+fn seen(value: &Json) -> Actual {
+    if value.is_null() { Actual::Nothing } else { Actual::One(value.clone()) }
 }
 
-fn held(filled: &Filled, seen: &Seen, what: &str) -> Result<(), Failure> {
+fn held(filled: &ResolvedMatcher, seen: &Actual, what: &str) -> Result<(), Failure> {
     if filled.holds(seen) {
         return Ok(());
     }
     Err(Failure::new(Reason::Assertion, format!("{what} does not match")).compared(filled.show(), seen.show()))
 }
 
-fn source(save: &PageSave, query: &LocatorQuery, answer: &LocatorResult) -> Result<Seen, Failure> {
+fn source(save: &PageSave, query: &LocatorQuery, answer: &LocatorResult) -> Result<Actual, Failure> {
     if let Some(failure) = query.wrong(answer) {
         return Err(failure);
     }
@@ -334,7 +336,7 @@ fn source(save: &PageSave, query: &LocatorQuery, answer: &LocatorResult) -> Resu
         return Ok(seen(answer.value()));
     }
     if save.source == PageSource::Url {
-        return Ok(Seen::text(answer.text("url")));
+        return Ok(Actual::text(answer.text("url")));
     }
     let facts = answer.facts().ok_or_else(|| query.refusal(answer))?;
     Ok(seen(match &save.source {
@@ -346,21 +348,22 @@ fn source(save: &PageSave, query: &LocatorQuery, answer: &LocatorResult) -> Resu
 
 /// Returns the part of a value to save: the whole value if the matcher holds, or the first group of `matches` if it has
 /// one.
-fn part(seen: &Seen, matcher: Option<&Filled>, name: &str) -> Result<String, Failure> {
+fn part(seen: &Actual, matcher: Option<&ResolvedMatcher>, name: &str) -> Result<String, Failure> {
     let missing =
         || Failure::new(Reason::Assertion, format!("nothing to save as `{name}`")).compared("a value", seen.show());
     let text = match seen {
-        Seen::One(Json::String(text)) => text.clone(),
-        Seen::One(other) => other.to_string(),
-        Seen::Nothing | Seen::Many(_) => return Err(missing()),
+        Actual::One(Json::String(text)) => text.clone(),
+        Actual::One(other) => other.to_string(),
+        Actual::Nothing | Actual::Many(_) => return Err(missing()),
     };
     match matcher {
         None => Ok(text),
-        Some(Filled::Matches(pattern)) => match pattern.captures(&text) {
+        Some(ResolvedMatcher::Matches(pattern)) => match pattern.captures(&text) {
             Some(groups) => {
                 Ok(groups.get(1).or_else(|| groups.get(0)).map(|group| group.as_str().to_owned()).unwrap_or_default())
             }
-            None => held(&Filled::Matches(pattern.clone()), seen, &format!("what to save as `{name}`")).map(|()| text),
+            None => held(&ResolvedMatcher::Matches(pattern.clone()), seen, &format!("what to save as `{name}`"))
+                .map(|()| text),
         },
         Some(filled) => held(filled, seen, &format!("what to save as `{name}`")).map(|()| text),
     }

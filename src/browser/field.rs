@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 
-use super::act::Pauses;
+use super::act::PollBackoff;
 use super::command::Command;
 use super::element_command::NOTHING;
 use super::engine;
@@ -20,14 +20,14 @@ use super::keys::{self, BACKSPACE, END, SELECT_ALL, TO_THE_END};
 use super::locate::{LocatorQuery, LocatorResult};
 use super::page::Page;
 use super::pointer::{is_own, left_click};
-use super::typed::Typed;
+use super::typed::SecretField;
 use crate::diagnostic::Spanned;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::{Locator, Matcher, Template};
 use crate::secret::Secret;
 use crate::values::Values;
-use crate::values::expect::{Filled, Seen};
+use crate::values::expect::{Actual, ResolvedMatcher};
 
 /// Time within which a page must accept the typed text.
 const TAKING: Duration = Duration::from_secs(2);
@@ -72,7 +72,7 @@ impl Page {
         deadline: Instant,
     ) -> Result<(), Failure> {
         let text = values.fill(with).map_err(|failure| failure.at(with.span))?;
-        let becomes = becomes.map(|matcher| Filled::new(matcher, values)).transpose()?;
+        let becomes = becomes.map(|matcher| ResolvedMatcher::new(matcher, values)).transpose()?;
         self.type_into(target, &text, append, values, deadline).await?;
         self.compare(target, &text, append, becomes.as_ref(), values, deadline).await
     }
@@ -135,7 +135,7 @@ impl Page {
                 // If the page has changed meanwhile, the origin is not determined again.
                 _ => self.origin_of_page().await.unwrap_or_default(),
             };
-            self.typed.push(Typed { frames, element, text: Secret::new(text.to_owned()), origin });
+            self.typed.push(SecretField { frames, element, text: Secret::new(text.to_owned()), origin });
         }
         Ok(())
     }
@@ -157,12 +157,12 @@ impl Page {
         target: &Locator,
         text: &str,
         append: bool,
-        becomes: Option<&Filled>,
+        becomes: Option<&ResolvedMatcher>,
         values: &Values,
         deadline: Instant,
     ) -> Result<(), Failure> {
         let query = LocatorQuery::new(target, values)?.with(json!({"then": "compare", "text": text, "append": append}));
-        let (mut pauses, end) = (Pauses::new(), deadline.min(Instant::now() + TAKING));
+        let (mut pauses, end) = (PollBackoff::new(), deadline.min(Instant::now() + TAKING));
         loop {
             let answer = match self.look(std::slice::from_ref(&query), deadline).await.map(|mut all| all.pop()) {
                 Ok(Some(answer)) => answer,
@@ -173,20 +173,20 @@ impl Page {
             };
             let stands = answer.0["stands"].as_str();
             let holds = match (becomes, stands) {
-                (Some(becomes), Some(stands)) => becomes.holds(&Seen::text(stands)),
+                (Some(becomes), Some(stands)) => becomes.holds(&Actual::text(stands)),
                 // For a password, the page only reports whether it is equal.
                 _ => answer.0["same"] != false,
             };
             if holds {
                 return Ok(());
             }
-            self.look_anew();
+            self.reenter_frame();
             if !pauses.wait(end).await {
                 let wanted = match becomes {
                     Some(becomes) => becomes.show(),
-                    None => Seen::text(text).show(),
+                    None => Actual::text(text).show(),
                 };
-                let seen = stands.map_or("another text".to_owned(), |stands| Seen::text(stands).show());
+                let seen = stands.map_or("another text".to_owned(), |stands| Actual::text(stands).show());
                 let hint =
                     if becomes.is_some() { "" } else { "; if the page changes it, set the result with `becomes`" };
                 let message = format!("{} does not hold what was typed", query.shown);

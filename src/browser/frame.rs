@@ -46,7 +46,9 @@ impl Page {
         }
         self.go_to_the_top().await?;
         for query in self.place.path.clone() {
-            let Some(answer) = self.look_here(std::slice::from_ref(&query), deadline).await?.pop() else { continue };
+            let Some(answer) = self.query_document(std::slice::from_ref(&query), deadline).await?.pop() else {
+                continue;
+            };
             if let Some(failure) = query.wrong(&answer) {
                 return Err(CommandError::Absent(Box::new(query.placed(failure))));
             }
@@ -134,7 +136,7 @@ impl Page {
 
     /// Makes the next query enter the frame again after an element was not found. A frame that was entered before its
     /// document was loaded may since be in another process, while `ChromeDriver` stays in the empty one.
-    pub(super) fn look_anew(&mut self) {
+    pub(super) fn reenter_frame(&mut self) {
         self.place.entered = false;
     }
 

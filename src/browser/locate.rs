@@ -8,14 +8,14 @@ mod search;
 use serde_json::{Value as Json, json};
 
 use super::command::ElementId;
-use super::shown::Words;
+use super::describe::ElementDescriber;
 use crate::diagnostic::Span;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::{Locator, LocatorStrategy, Matcher};
 use crate::secret::Masker;
 use crate::values::Values;
-use crate::values::expect::{Filled, cut};
+use crate::values::expect::{ResolvedMatcher, cut};
 
 /// Runs the scripts in the page; see `locate.js`.
 pub(super) const SCRIPT: &str = "return wachta.locate(arguments[0]);";
@@ -26,7 +26,7 @@ pub(super) struct LocatorQuery {
     /// Query in the format of the script.
     json: Json,
     /// Matchers for names that the script cannot evaluate; the script refers to them by position.
-    names: Vec<Filled>,
+    names: Vec<ResolvedMatcher>,
     /// Descriptions of the alternatives of each `any_of`.
     alternatives: Vec<Vec<String>>,
     /// Data that is not found by the script.
@@ -50,7 +50,7 @@ enum Elsewhere {
 /// Converts a locator to the format of the script, and collects the parts that are evaluated here.
 struct Reading<'a> {
     values: &'a Values,
-    names: Vec<Filled>,
+    names: Vec<ResolvedMatcher>,
     alternatives: Vec<Vec<String>>,
 }
 
@@ -112,16 +112,16 @@ impl Reading<'_> {
     }
 
     fn named(&mut self, kind: &str, word: &str, matcher: &Matcher) -> Result<(Json, String), Failure> {
-        let filled = Filled::new(matcher, self.values)?;
+        let filled = ResolvedMatcher::new(matcher, self.values)?;
         let shown = match &filled {
-            Filled::Equals(_) => format!("{word} {}", filled.show()),
+            ResolvedMatcher::Equals(_) => format!("{word} {}", filled.show()),
             other => format!("{word} that {}", other.show()),
         };
         Ok(match filled {
-            Filled::Equals(Json::String(text)) => (json!({"kind": kind, "accept": [text]}), shown),
-            Filled::Contains(text) => (json!({"kind": kind, "part": {"contains": text}}), shown),
-            Filled::StartsWith(text) => (json!({"kind": kind, "part": {"starts": text}}), shown),
-            Filled::EndsWith(text) => (json!({"kind": kind, "part": {"ends": text}}), shown),
+            ResolvedMatcher::Equals(Json::String(text)) => (json!({"kind": kind, "accept": [text]}), shown),
+            ResolvedMatcher::Contains(text) => (json!({"kind": kind, "part": {"contains": text}}), shown),
+            ResolvedMatcher::StartsWith(text) => (json!({"kind": kind, "part": {"starts": text}}), shown),
+            ResolvedMatcher::EndsWith(text) => (json!({"kind": kind, "part": {"ends": text}}), shown),
             filled => {
                 self.names.push(filled);
                 (json!({"kind": kind, "choose": self.names.len() - 1}), shown)
@@ -197,7 +197,7 @@ impl LocatorQuery {
 
     /// Returns the failure for an element that is still missing or not ready when the time is up.
     pub(super) fn refusal(&self, answer: &LocatorResult) -> Failure {
-        let (words, shown, answer) = (Words(&self.masker), &self.shown, &answer.0);
+        let (words, shown, answer) = (ElementDescriber(&self.masker), &self.shown, &answer.0);
         let visible = answer["visible"].as_u64().unwrap_or(0);
         if let Some(elements) = answer["slow"].as_u64() {
             let text = format!("the page has {elements} elements, too many to search within the timeout of the step");
@@ -233,7 +233,7 @@ impl LocatorQuery {
     /// button.
     pub(super) fn wrong(&self, answer: &LocatorResult) -> Option<Failure> {
         answer.0["wrong"].as_array()?;
-        let text = Words(&self.masker).sentence(&answer.0["wrong"]);
+        let text = ElementDescriber(&self.masker).sentence(&answer.0["wrong"]);
         Some(Failure::new(Reason::Configuration, text))
     }
 
@@ -245,10 +245,10 @@ impl LocatorQuery {
             .flatten()
             .enumerate()
             .map(|(at, element)| {
-                let element = Words(&self.masker).element(element);
+                let element = ElementDescriber(&self.masker).element(element);
                 match &answer.0["places"][at] {
                     Json::Null => element,
-                    place => format!("{element} (nth {}, {})", at + 1, Words(&self.masker).sentence(place)),
+                    place => format!("{element} (nth {}, {})", at + 1, ElementDescriber(&self.masker).sentence(place)),
                 }
             })
             .collect();
@@ -264,7 +264,7 @@ impl LocatorQuery {
 
     /// Describes an element returned by a script.
     pub(super) fn element(&self, element: &Json) -> Option<String> {
-        element.is_object().then(|| Words(&self.masker).element(element))
+        element.is_object().then(|| ElementDescriber(&self.masker).element(element))
     }
 
     /// Returns the locator drifts, where an alternative other than the first one was needed.

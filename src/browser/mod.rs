@@ -24,6 +24,7 @@ mod bidi;
 mod command;
 mod config;
 mod cookie;
+mod describe;
 mod dialog;
 mod driver;
 mod element_command;
@@ -53,7 +54,6 @@ mod ports;
 mod processes;
 mod script;
 mod session;
-mod shown;
 mod spec;
 #[cfg(test)]
 mod tests;

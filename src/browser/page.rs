@@ -19,10 +19,10 @@ use super::filmstrip::Filmstrip;
 use super::locate::{LocatorQuery, LocatorResult};
 use super::observe::ConsoleError;
 use super::overlay::Overlays;
-use super::place::Place;
+use super::place::FrameState;
 use super::pool::BrowserPool;
 use super::session::{Session, UserContext};
-use super::typed::Typed;
+use super::typed::SecretField;
 use super::world::{self, Called};
 use super::{engine, processes};
 use crate::names::Reason;
@@ -62,7 +62,7 @@ pub(super) const GRACE: Duration = Duration::from_secs(1);
 pub(super) const PROMPT: Duration = Duration::from_secs(10);
 
 /// A value saved for later steps: name, value, and whether it is a secret.
-pub type Saved = (String, Json, bool);
+pub type SavedValue = (String, Json, bool);
 
 /// The user context of a run in a browser. Dropping it ends the whole session; [`Page::close`] returns the session to
 /// the pool.
@@ -91,7 +91,7 @@ pub struct Page {
     /// Time at which the document of the last `goto` started, by the browser's clock.
     pub(super) origin: f64,
     /// Frame of the step, and position of the driver.
-    pub(super) place: Place,
+    pub(super) place: FrameState,
     /// Locator drifts: elements that were found by a fallback locator.
     drifts: Vec<String>,
     /// Remarks on the step.
@@ -101,7 +101,7 @@ pub struct Page {
     /// Overlays that may appear.
     pub(super) overlays: Overlays,
     /// Fields into which a secret was typed.
-    pub(super) typed: Vec<Typed>,
+    pub(super) typed: Vec<SecretField>,
     /// Folder for files that the browser reads. `None` if the browser runs on another machine.
     pub(super) folder: Option<PathBuf>,
     /// Number of files in that folder.
@@ -149,7 +149,7 @@ impl Page {
             located: None,
             lost: None,
             origin: 0.0,
-            place: Place::default(),
+            place: FrameState::default(),
             drifts: Vec::new(),
             remarks: Vec::new(),
             mute: HashSet::new(),
@@ -199,7 +199,7 @@ impl Page {
         within_frame: &[Locator],
         values: &Values,
         timeout: Duration,
-    ) -> Result<Vec<Saved>, Failure> {
+    ) -> Result<Vec<SavedValue>, Failure> {
         let deadline = Instant::now() + timeout;
         if let PageAction::Window(WindowChange::Close) = action
             && self.window_is_gone()
@@ -232,7 +232,7 @@ impl Page {
         action: &PageAction,
         values: &Values,
         deadline: Instant,
-    ) -> Result<Vec<Saved>, Failure> {
+    ) -> Result<Vec<SavedValue>, Failure> {
         match action {
             PageAction::Goto { url, status } => self.goto(url, status.as_ref(), values, deadline).await?,
             PageAction::Travel(travel) => self.travel(*travel, deadline).await?,
@@ -344,7 +344,7 @@ impl Page {
     /// Marks the session as unusable after a step was aborted during a command. Returns the agent fault that caused it,
     /// if any.
     pub async fn abandon(&mut self) -> Option<Failure> {
-        let trouble = self.silence().await;
+        let trouble = self.on_no_response().await;
         trouble.is_final().then(|| trouble.failure())
     }
 
@@ -378,14 +378,14 @@ impl Page {
     pub(super) async fn call(&mut self, command: Command, limit: Duration) -> Result<Json, CommandError> {
         let client = self.session().client.clone();
         let since = Instant::now();
-        match self.heed(client.issue_cmd(command), limit).await? {
+        match self.wait_for(client.issue_cmd(command), limit).await? {
             WaitResult::Answer(Ok(answer)) => Ok(answer),
             // The dialog opened before the command arrived.
             WaitResult::Answer(Err(error)) if self.dialog_is_awaited && is_for_a_dialog(&error) => Ok(Json::Null),
             WaitResult::Answer(Err(error)) => {
                 let trouble = match CommandError::from(error) {
                     // Some changes of the page during a script are reported in the same way, long before the timeout.
-                    CommandError::Timeout(text) => match self.autopsy().await {
+                    CommandError::Timeout(text) => match self.detect_page_crash().await {
                         Some(trouble) => trouble,
                         None if since.elapsed() < limit / 2 => CommandError::Again(text),
                         None => CommandError::Timeout(text),
@@ -407,7 +407,7 @@ impl Page {
             }
             // The next step handles what the command has caused.
             WaitResult::Dialog => Ok(Json::Null),
-            WaitResult::Nothing => Err(self.silence().await),
+            WaitResult::Nothing => Err(self.on_no_response().await),
         }
     }
 
@@ -422,7 +422,7 @@ impl Page {
         let Some(bidi) = self.bidi() else {
             return Err(CommandError::Other("this browser session has no WebDriver BiDi".into()));
         };
-        match self.heed(bidi.call(method, params, limit), limit).await? {
+        match self.wait_for(bidi.call(method, params, limit), limit).await? {
             WaitResult::Answer(Ok(answer)) => Ok(answer),
             WaitResult::Answer(Err(BidiError::Refused(code, message))) => {
                 if self.window_is_gone() || code == NO_SUCH_FRAME && self.closes_now().await {
@@ -431,7 +431,7 @@ impl Page {
                 let trouble = errors::refused(&code, &message);
                 Err(self.look_into(trouble))
             }
-            WaitResult::Answer(Err(BidiError::Timeout)) if self.is_stopped() => Err(self.silence().await),
+            WaitResult::Answer(Err(BidiError::Timeout)) if self.is_stopped() => Err(self.on_no_response().await),
             WaitResult::Answer(Err(BidiError::Timeout)) => {
                 // A server that does not respond leaves the page unchanged. The navigation is stopped, because classic
                 // commands would wait for it.
@@ -439,18 +439,18 @@ impl Page {
                     return Err(CommandError::Timeout("the page does not become ready".into()));
                 }
                 // A dead page does not respond to BiDi, but classic commands report it.
-                Err(match self.autopsy().await {
+                Err(match self.detect_page_crash().await {
                     Some(trouble) => self.look_into(trouble),
                     None => CommandError::Timeout("the page does not respond".into()),
                 })
             }
-            WaitResult::Answer(Err(BidiError::Closed)) | WaitResult::Nothing => Err(self.silence().await),
+            WaitResult::Answer(Err(BidiError::Closed)) | WaitResult::Nothing => Err(self.on_no_response().await),
             WaitResult::Dialog => Ok(Json::Null),
         }
     }
 
     /// Awaits a response and answers dialogs in the meantime, because a browser may not respond while one is open.
-    async fn heed<T>(
+    async fn wait_for<T>(
         &mut self,
         answer: impl Future<Output = T>,
         limit: Duration,
@@ -472,7 +472,7 @@ impl Page {
                         Err(_) => WaitResult::Dialog,
                     });
                 }
-                self.send_away(&open).await;
+                self.dismiss_dialog(&open).await;
             }
             tokio::select! {
                 biased;
@@ -492,8 +492,8 @@ impl Page {
 
     /// Determines the cause of a missing response. The session can no longer be used, because its client sends one
     /// command after the other and would wait for this one.
-    pub(super) async fn silence(&mut self) -> CommandError {
-        let trouble = self.why_silent().await;
+    pub(super) async fn on_no_response(&mut self) -> CommandError {
+        let trouble = self.diagnose_no_response().await;
         let trouble = self.look_into(trouble);
         self.lost.get_or_insert(trouble).clone()
     }
@@ -503,7 +503,7 @@ impl Page {
         self.session().group.and_then(processes::stopped_member).is_some()
     }
 
-    async fn why_silent(&mut self) -> CommandError {
+    async fn diagnose_no_response(&mut self) -> CommandError {
         if let Some(pid) = self.session().group.and_then(processes::stopped_member) {
             let of_driver = Some(pid) == self.session().group;
             let (reason, who) = if of_driver { (Reason::Driver, "driver") } else { (Reason::Browser, "browser") };
@@ -565,12 +565,12 @@ impl Page {
     /// Returns an error if a page that did not become ready is dead. The driver keeps waiting for such a page and only
     /// reports its death to another command, and sometimes not even then: a renderer that died while loading a page
     /// cannot be distinguished from a busy one, and can no longer be used.
-    async fn autopsy(&mut self) -> Option<CommandError> {
+    async fn detect_page_crash(&mut self) -> Option<CommandError> {
         let client = self.session().client.clone();
         if let Ok(answer) = timeout(2 * GRACE, client.issue_cmd(Command::get("title"))).await {
             return answer.err().map(CommandError::from).filter(CommandError::is_final);
         }
-        Some(self.silence().await)
+        Some(self.on_no_response().await)
     }
 
     /// Returns whether the current window responds to `BiDi`. Otherwise the driver's classic commands are used, whose
@@ -664,7 +664,7 @@ impl Page {
             return Err(CommandError::Other("this browser session has no WebDriver BiDi".into()));
         };
         // The same time as the driver has for a classic command.
-        match self.heed(bidi.call("script.callFunction", params, limit + GRACE / 2), limit).await? {
+        match self.wait_for(bidi.call("script.callFunction", params, limit + GRACE / 2), limit).await? {
             WaitResult::Answer(Ok(answer)) => Ok(answer),
             WaitResult::Answer(Err(BidiError::Refused(code, message))) => {
                 let trouble = errors::refused(&code, &message);
@@ -681,12 +681,12 @@ impl Page {
                 }
                 Err(self.look_into(trouble))
             }
-            WaitResult::Answer(Err(BidiError::Timeout)) if self.is_stopped() => Err(self.silence().await),
-            WaitResult::Answer(Err(BidiError::Timeout)) => Err(match self.autopsy().await {
+            WaitResult::Answer(Err(BidiError::Timeout)) if self.is_stopped() => Err(self.on_no_response().await),
+            WaitResult::Answer(Err(BidiError::Timeout)) => Err(match self.detect_page_crash().await {
                 Some(trouble) => self.look_into(trouble),
                 None => errors::no_answer(processes::processor_pressure()),
             }),
-            WaitResult::Answer(Err(BidiError::Closed)) | WaitResult::Nothing => Err(self.silence().await),
+            WaitResult::Answer(Err(BidiError::Closed)) | WaitResult::Nothing => Err(self.on_no_response().await),
             WaitResult::Dialog => Ok(Json::Null),
         }
     }

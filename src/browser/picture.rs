@@ -14,7 +14,7 @@ use super::command::{Command, ElementId, decode};
 use super::errors::CommandError;
 use super::locate::LocatorQuery;
 use super::page::{PROMPT, Page};
-use super::typed::Typed;
+use super::typed::SecretField;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::{Engine, Locator};
@@ -49,7 +49,7 @@ const UNHIDE: &str = "
     for (const [one, before] of arguments[0]) before === null ? wachta.call(one, 'removeAttribute', 'style') : wachta.call(one, 'setAttribute', 'style', before);";
 
 /// Hidden fields: their frames, and the elements with their styles.
-type Hidden = Vec<(Vec<LocatorQuery>, Json)>;
+type HiddenFields = Vec<(Vec<LocatorQuery>, Json)>;
 
 impl Page {
     /// Takes a PNG picture of an element, of the whole page, or of its visible part.
@@ -147,7 +147,7 @@ impl Page {
     }
 
     /// Hides all texts that must not be seen. The driver is in the page itself afterwards.
-    async fn hide(&mut self) -> Result<Hidden, CommandError> {
+    async fn hide(&mut self) -> Result<HiddenFields, CommandError> {
         let mut hidden = Vec::new();
         let typed = std::mem::take(&mut self.typed);
         let mut result = Ok(());
@@ -180,7 +180,7 @@ impl Page {
         Ok(url.map(|url| url.origin().ascii_serialization()))
     }
 
-    async fn hide_one(&mut self, typed: &mut Typed) -> Result<Option<Json>, CommandError> {
+    async fn hide_one(&mut self, typed: &mut SecretField) -> Result<Option<Json>, CommandError> {
         if typed.origin.is_some() && typed.origin != self.origin_of_page().await? {
             return Ok(None);
         }
@@ -199,7 +199,7 @@ impl Page {
     }
 
     /// Shows the hidden texts again, in reverse order. Fields that are gone are ignored.
-    async fn unhide(&mut self, hidden: Hidden) {
+    async fn unhide(&mut self, hidden: HiddenFields) {
         let path = self.place.path.clone();
         for (frames, fields) in hidden.into_iter().rev() {
             if self.stand_in(&frames).await.is_ok() {

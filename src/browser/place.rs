@@ -5,7 +5,7 @@ use super::locate::LocatorQuery;
 
 /// Frame of the current step, and position of the driver.
 #[derive(Debug, Default)]
-pub(super) struct Place {
+pub(super) struct FrameState {
     /// Frames of the step, outermost first.
     pub(super) path: Vec<LocatorQuery>,
     /// Whether the driver is in the innermost of them.

@@ -148,7 +148,7 @@ impl Page {
         deadline: Instant,
     ) -> Result<(), Failure> {
         if !self.has_realms() {
-            return if by_driver { Ok(()) } else { self.let_begin(deadline).await };
+            return if by_driver { Ok(()) } else { self.wait_for_effects(deadline).await };
         }
         // Entering another frame changes the documents that are queried.
         let chain = self.place.chain.clone();
@@ -229,7 +229,7 @@ impl Page {
     }
 
     /// Lets the page react to an event: a form is submitted or a link followed shortly after it.
-    pub(super) async fn let_begin(&mut self, deadline: Instant) -> Result<(), Failure> {
+    pub(super) async fn wait_for_effects(&mut self, deadline: Instant) -> Result<(), Failure> {
         self.ask_begun(BEGUN, deadline).await.map(drop)
     }
 

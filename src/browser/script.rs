@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::command::Command;
 use super::errors::CommandError;
 use super::locate::LocatorQuery;
-use super::page::{PROMPT, Page, Saved};
+use super::page::{PROMPT, Page, SavedValue};
 use super::world;
 use crate::diagnostic::Spanned;
 use crate::names::Reason;
@@ -47,7 +47,7 @@ impl Page {
         save: Option<&Spanned<String>>,
         values: &Values,
         deadline: Instant,
-    ) -> Result<Vec<Saved>, Failure> {
+    ) -> Result<Vec<SavedValue>, Failure> {
         let since = Instant::now();
         let args = args.iter().map(|value| values.fill_value(value)).collect::<Result<Vec<_>, _>>();
         let args = args.map_err(|failure| failure.at(script.span))?;

@@ -6,7 +6,7 @@ use crate::secret::Secret;
 
 /// A field into which a secret was typed.
 #[derive(Debug, Clone)]
-pub(super) struct Typed {
+pub(super) struct SecretField {
     /// Frames that contain the field.
     pub(super) frames: Vec<LocatorQuery>,
     /// The field element, as long as it exists.

@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 
-use super::act::Pauses;
+use super::act::PollBackoff;
 use super::command::Command;
 use super::errors::CommandError;
 use super::locate::LocatorQuery;
@@ -12,13 +12,13 @@ use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::WindowChange;
 use crate::values::Values;
-use crate::values::expect::{Filled, Seen};
+use crate::values::expect::{Actual, ResolvedMatcher};
 
 /// Criterion that identifies a window.
 enum Wanted {
     New,
-    Title(Filled),
-    Url(Filled),
+    Title(ResolvedMatcher),
+    Url(ResolvedMatcher),
 }
 
 impl Page {
@@ -32,12 +32,12 @@ impl Page {
         let wanted = match change {
             WindowChange::Close => return self.close_window().await.map_err(CommandError::failure),
             WindowChange::New => Wanted::New,
-            WindowChange::Title(matcher) => Wanted::Title(Filled::new(matcher, values)?),
-            WindowChange::Url(matcher) => Wanted::Url(Filled::new(matcher, values)?),
+            WindowChange::Title(matcher) => Wanted::Title(ResolvedMatcher::new(matcher, values)?),
+            WindowChange::Url(matcher) => Wanted::Url(ResolvedMatcher::new(matcher, values)?),
         };
         let since = Instant::now();
         let begin = self.window.clone();
-        let mut pauses = Pauses::new();
+        let mut pauses = PollBackoff::new();
         loop {
             match self.find_window(&wanted, &begin, deadline).await {
                 Ok(Found::Window) => {
@@ -90,10 +90,10 @@ impl Page {
                 Wanted::Url(filled) => (page.text("url"), filled),
                 Wanted::New => unreachable!("looked for above"),
             };
-            if filled.holds(&Seen::text(text)) {
+            if filled.holds(&Actual::text(text)) {
                 return Ok(Found::Window);
             }
-            seen.push(Seen::text(text).show());
+            seen.push(Actual::text(text).show());
         }
         Ok(Found::Others(seen))
     }
@@ -144,7 +144,9 @@ impl Page {
     async fn last_window_gone(&mut self) -> CommandError {
         let closing = self.bidi().map(|bidi| bidi.closing());
         match closing {
-            Some(closing) if tokio::time::timeout(GRACE, closing.cancelled()).await.is_ok() => self.silence().await,
+            Some(closing) if tokio::time::timeout(GRACE, closing.cancelled()).await.is_ok() => {
+                self.on_no_response().await
+            }
             _ => CommandError::Closed,
         }
     }
@@ -155,7 +157,7 @@ impl Page {
         if let Some(strip) = &self.filmstrip {
             strip.follow(window);
         }
-        self.place = super::place::Place::default();
+        self.place = super::place::FrameState::default();
         if self.watch.opener(window).is_some() {
             self.probe_realms().await;
         }

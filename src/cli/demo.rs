@@ -201,7 +201,7 @@ impl Printer {
         Self::say(&format!(
             "{verdict} {} in {}{step}{message}",
             outcome.name,
-            crate::scenario::Pretty(outcome.duration)
+            crate::scenario::HumanDuration(outcome.duration)
         ));
     }
 }

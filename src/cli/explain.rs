@@ -10,7 +10,7 @@ use crate::app::files::scenario_files;
 use crate::bounded;
 use crate::diagnostic::Severity;
 use crate::names::exit;
-use crate::scenario::model::Pretty;
+use crate::scenario::model::HumanDuration;
 use crate::scenario::tree::MAX_BYTES;
 use crate::scenario::{
     Action, Group, Locator, LocatorStrategy, Lookup, Matcher, PageAction, PageFact, PageSource, Scenario, Schedule,
@@ -69,7 +69,7 @@ fn scenario(scenario: &Scenario, now: DateTime<Utc>, out: &mut dyn io::Write) ->
     writeln!(out, "{}   {} ({})", scenario.id.value, scenario.name, scenario.kind.as_str())?;
     writeln!(out, "  file      {}", scenario.source.place(scenario.id.span))?;
     writeln!(out, "  schedule  {}", scenario.schedule)?;
-    writeln!(out, "  timeout   {}", Pretty(scenario.timeout))?;
+    writeln!(out, "  timeout   {}", HumanDuration(scenario.timeout))?;
     let alert = &scenario.alert;
     writeln!(
         out,
@@ -112,7 +112,7 @@ fn objective(scenario: &Scenario, slo: &Slo, now: DateTime<Utc>, out: &mut dyn i
         let (long, short) = (rule.long(), rule.short());
         // The run being evaluated is always in the window.
         let (many, few) = (within(long), within(short).max(1));
-        let [long, short] = [long, short].map(|span| Pretty(span.to_std().unwrap_or_default()));
+        let [long, short] = [long, short].map(|span| HumanDuration(span.to_std().unwrap_or_default()));
         let needed = rule.needed(slo.allowed(), many).zip(rule.needed_in_short_window(slo.allowed(), few));
         match needed {
             Some((needed, of_late)) => writeln!(
@@ -133,7 +133,7 @@ fn steps(all: &[Step], ahead: &str, out: &mut dyn io::Write) -> io::Result<()> {
         let number = format!("{ahead}{}", at + 1);
         let timeout = match (&step.action, step.timeout) {
             (Action::Group(_), None) => String::new(),
-            _ => format!("   timeout {}", Pretty(step.timeout())),
+            _ => format!("   timeout {}", HumanDuration(step.timeout())),
         };
         let retry = match &step.action {
             Action::Group(Group { retry: more @ 1.., .. }) => format!("   retry {more}"),

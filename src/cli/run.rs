@@ -381,7 +381,7 @@ impl Line<'_> {
                 (Some(bar), ProgressEvent::StepStarted { name, .. }) => bar.set_message(name.to_owned()),
                 (None, ProgressEvent::StepFinished(step)) => {
                     let status = format!("{:?}", step.status).to_lowercase();
-                    println!("{name}: {} {status} in {}", step.name, crate::scenario::Pretty(step.duration));
+                    println!("{name}: {} {status} in {}", step.name, crate::scenario::HumanDuration(step.duration));
                 }
                 _ => {}
             }

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use super::{test_notification, truncate};
 use crate::incident::{Ending, Event, Incident, Notification};
 use crate::outcome::Verdict;
-use crate::scenario::Pretty;
+use crate::scenario::HumanDuration;
 
 /// Maximum number of characters for the problem.
 const WRONG: usize = 110;
@@ -157,9 +157,9 @@ fn mentions(line: &str, target: &str) -> bool {
 }
 
 /// Returns the time for which an incident has been open, rounded to seconds, or to minutes from one hour.
-fn lasted(incident: &Incident, until: DateTime<Utc>) -> Pretty {
+fn lasted(incident: &Incident, until: DateTime<Utc>) -> HumanDuration {
     let seconds = (until - incident.opened_at).num_seconds().unsigned_abs();
-    Pretty(Duration::from_secs(if seconds >= 3600 { seconds / 60 * 60 } else { seconds }))
+    HumanDuration(Duration::from_secs(if seconds >= 3600 { seconds / 60 * 60 } else { seconds }))
 }
 
 fn minute(at: DateTime<Utc>) -> String {
@@ -169,7 +169,7 @@ fn minute(at: DateTime<Utc>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::incident::{Affected, Subject};
+    use crate::incident::{RelatedIncident, Subject};
     use crate::notify::template::sample;
 
     fn at(second: i64) -> DateTime<Utc> {
@@ -231,7 +231,7 @@ mod tests {
         // One of two was removed: the headline does not state that it recovered.
         let one_removed = |notification: &mut Notification| {
             let other = Incident { ending: Some(Ending::Removed), ..notification.incident.clone() };
-            notification.others = vec![Affected::of(&other)];
+            notification.others = vec![RelatedIncident::of(&other)];
         };
         check(
             &one_removed,

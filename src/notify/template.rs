@@ -12,10 +12,10 @@ use minijinja::{Environment, Value};
 use serde_json::{Value as Json, json};
 
 use super::{Links, headline, truncate};
-use crate::incident::{Affected, Ending, Event, Incident, Notification, Subject};
+use crate::incident::{Ending, Event, Incident, Notification, RelatedIncident, Subject};
 use crate::names::Reason;
 use crate::outcome::{RunId, Verdict};
-use crate::scenario::{Pretty, Severity};
+use crate::scenario::{HumanDuration, Severity};
 use crate::secret::Masked;
 
 /// Limit of a template's execution, in minijinja's fuel: one unit per instruction, and one per 64 bytes of output.
@@ -224,7 +224,7 @@ fn names(notification: &Notification, links: &Links) -> Value {
     // Limited, so that rendering is limited as well.
     let text = |text: &str| truncate::bytes(text, LONGEST);
     let some = |value: &Option<String>| value.as_deref().map(text);
-    let other = |other: &Affected| {
+    let other = |other: &RelatedIncident| {
         json!({
             "subject": other.subject, "name": text(&other.name), "severity": other.severity.as_str(),
             "location": other.location, "step": some(&other.step), "message": other.message.as_deref().map(text),
@@ -240,7 +240,7 @@ fn names(notification: &Notification, links: &Links) -> Value {
         "message": incident.message.as_deref().map(text), "step": some(&incident.step), "place": some(&incident.place),
         "difference": incident.difference.as_deref().map(text),
         "run": incident.last_run.to_string(), "opened_at": moment(incident.opened_at),
-        "resolved_at": incident.resolved_at.map(moment), "lasted": lasted.map(|lasted| Pretty(lasted).to_string()),
+        "resolved_at": incident.resolved_at.map(moment), "lasted": lasted.map(|lasted| HumanDuration(lasted).to_string()),
         "bad_runs": incident.bad_runs, "note": some(&notification.note),
         "others": notification.others.iter().map(other).collect::<Vec<_>>(), "omitted": notification.uncounted,
         "runbook": some(&incident.runbook), "receiver": notification.receiver, "dedup_key": notification.dedup_key(), "repeat": notification.repeat,
@@ -306,7 +306,7 @@ pub(super) fn sample() -> Notification {
         unwatched: None,
         acknowledged: None,
     };
-    let other = Affected {
+    let other = RelatedIncident {
         subject: Subject("shop-search".into()),
         name: "Shop search".into(),
         severity: Severity::Warning,

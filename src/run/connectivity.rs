@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::names::Reason;
 use crate::outcome::{Outcome, Verdict};
-use crate::wire::{Dialer, Route};
+use crate::wire::{DialOptions, Dialer};
 
 /// Time within which a canary must respond.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -259,7 +259,7 @@ fn could_be_connectivity(outcome: &Outcome) -> bool {
 
 /// Returns whether a canary responds. A refused connection counts as a response, because it came over the network.
 async fn answers(canary: &Canary, dialer: &Dialer) -> bool {
-    let Ok(resolved) = dialer.resolve(&canary.host, &Route::default()).await else { return false };
+    let Ok(resolved) = dialer.resolve(&canary.host, &DialOptions::default()).await else { return false };
     let addresses = resolved.addresses.iter().take(4).map(|address| SocketAddr::new(*address, canary.port));
     let mut all: FuturesUnordered<_> = addresses.map(tokio::net::TcpStream::connect).collect();
     while let Some(connected) = all.next().await {

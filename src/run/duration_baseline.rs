@@ -12,7 +12,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::scenario::usual::FEWEST_RUNS;
-use crate::scenario::{Pretty, SlowerThanUsual};
+use crate::scenario::{HumanDuration, SlowerThanUsual};
 
 /// Number of slots in a window; durations that leave the window are dropped slot by slot.
 const SLOTS: i64 = 24;
@@ -163,7 +163,7 @@ impl DurationBaseline {
             return None;
         }
         let show = |duration: Duration| seconds(duration.as_secs_f64());
-        let (seen, usual, over) = (show(took), show(self.median), Pretty(wanted.over));
+        let (seen, usual, over) = (show(took), show(self.median), HumanDuration(wanted.over));
         let message = format!("took {seen}, usually {usual} (median of {} runs in {over})", self.runs);
         Some(TooSlow { message, expected: format!("at most {}", show(limit)), seen })
     }
@@ -176,7 +176,7 @@ pub(super) fn seconds(seconds: f64) -> String {
     match millis {
         m if m < 1000.0 => format!("{m}ms"),
         m if m < 120_000.0 => format!("{}s", m / 1000.0),
-        m => Pretty(Duration::from_secs_f64((m / 1000.0).min(1e9))).to_string(),
+        m => HumanDuration(Duration::from_secs_f64((m / 1000.0).min(1e9))).to_string(),
     }
 }
 

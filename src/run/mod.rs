@@ -28,7 +28,7 @@ use crate::browser;
 use crate::clock;
 use crate::names::Reason;
 use crate::outcome::{EvidenceKind, Failure, Outcome, RunId, StepStatus, Verdict};
-use crate::scenario::{Pretty, Scenario, ScenarioKind};
+use crate::scenario::{HumanDuration, Scenario, ScenarioKind};
 use crate::secret::Masked;
 
 use difference::Footprint;
@@ -55,7 +55,7 @@ pub async fn run(scenario: &Arc<Scenario>, tools: &RunServices, ticket: RunReque
         return asleep(outcome, paused);
     }
     match tools.line.explain_failure(&outcome, began).await {
-        Some(why) => ours(outcome, Reason::Network, &Masked::own_words(why)),
+        Some(why) => as_agent_fault(outcome, Reason::Network, &Masked::own_words(why)),
         None => compared(scenario, tools, outcome, traces).await,
     }
 }
@@ -124,14 +124,14 @@ async fn look_again(
     kills: Option<u64>,
 ) -> Outcome {
     if kills.is_some_and(|kills| browser::out_of_memory_kills() > kills) {
-        return ours(
+        return as_agent_fault(
             outcome,
             Reason::Resources,
             &Masked::constant("the kernel killed a process because memory ran out"),
         );
     }
     if ticket.cancel.is_cancelled() {
-        return ours(
+        return as_agent_fault(
             outcome,
             Reason::Browser,
             &Masked::constant("the agent was stopped before the run could be repeated"),
@@ -148,19 +148,20 @@ async fn look_again(
     }
     let word = second.verdict.as_str();
     let why = format!("the crash did not recur when the run was repeated in a fresh browser, which {word}");
-    ours(outcome, Reason::Browser, &Masked::own_words(why))
+    as_agent_fault(outcome, Reason::Browser, &Masked::own_words(why))
 }
 
 /// Marks a run during which the agent was suspended: neither its durations nor its failures say anything about the
 /// target.
 fn asleep(outcome: Outcome, paused: Duration) -> Outcome {
-    let why = Masked::own_words(format!("the agent was suspended for {} during the run", Pretty(paused)));
-    let outcome = if outcome.verdict == Verdict::Unknown { outcome } else { ours(outcome, Reason::Asleep, &why) };
+    let why = Masked::own_words(format!("the agent was suspended for {} during the run", HumanDuration(paused)));
+    let outcome =
+        if outcome.verdict == Verdict::Unknown { outcome } else { as_agent_fault(outcome, Reason::Asleep, &why) };
     Outcome { message: Some(outcome.message.unwrap_or(why)), ..outcome }
 }
 
 /// Turns a failed outcome into an agent fault.
-fn ours(mut outcome: Outcome, reason: Reason, why: &Masked) -> Outcome {
+fn as_agent_fault(mut outcome: Outcome, reason: Reason, why: &Masked) -> Outcome {
     let was = outcome.reason;
     outcome.verdict = Verdict::Unknown;
     outcome.reason = Some(reason);
@@ -179,7 +180,10 @@ async fn attempt(scenario: &Arc<Scenario>, tools: &RunServices, ticket: &RunRequ
     if let Err(panic) = AssertUnwindSafe(Box::pin(flow.run())).catch_unwind().await {
         let text =
             panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref::<String>().cloned());
-        record.decide(None, Failure::new(Reason::Panic, format!("wachta itself failed: {}", text.unwrap_or_default())));
+        record.set_failure(
+            None,
+            Failure::new(Reason::Panic, format!("wachta itself failed: {}", text.unwrap_or_default())),
+        );
     }
     let traces = record.take_traces();
     (record.finish(), traces)

@@ -315,7 +315,7 @@ impl RunRecorder {
     }
 
     /// Sets the failure that decides the verdict, unless there already is one.
-    pub(super) fn decide(&self, step: Option<usize>, failure: Failure) {
+    pub(super) fn set_failure(&self, step: Option<usize>, failure: Failure) {
         let failure = self.masked(failure);
         self.state().decided.get_or_insert((step, failure));
     }
@@ -327,7 +327,7 @@ impl RunRecorder {
     }
 
     /// Adds a finding that degrades a run that passed otherwise. The first one gives the reason.
-    pub(super) fn soften(&self, step: Option<usize>, failure: Failure) {
+    pub(super) fn add_degradation(&self, step: Option<usize>, failure: Failure) {
         debug_assert!(failure.reason.class() == ReasonClass::Degraded, "{} is not soft", failure.reason);
         let failure = self.masked(failure);
         self.state().soft.push((step, failure));
@@ -361,7 +361,7 @@ impl RunRecorder {
             budget::missed(&self.scenario.budget, elapsed, &state.pages, &state.totals, &state.usuals)
         };
         for (step, failure) in missed {
-            self.soften(step, failure);
+            self.add_degradation(step, failure);
         }
         let mut state = std::mem::take(&mut *self.state());
         for step in &mut state.steps {

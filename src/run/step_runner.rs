@@ -12,7 +12,9 @@ use crate::browser::{ContextOptions, Page};
 use crate::diagnostic::Spanned;
 use crate::names::{Reason, ReasonClass};
 use crate::outcome::{EvidenceKind, Failure, StepStatus};
-use crate::scenario::{Action, Budget, FINALLY_TIMEOUT, Group, PageAction, Pretty, ResponseFact, Scenario, Step};
+use crate::scenario::{
+    Action, Budget, FINALLY_TIMEOUT, Group, HumanDuration, PageAction, ResponseFact, Scenario, Step,
+};
 use crate::secret::Masked;
 use crate::values::Values;
 use crate::wire::limits::Place;
@@ -89,7 +91,7 @@ impl<'a> StepRunner<'a> {
             self.values.read_files(self.scenario.browser.trust.files(), self.scenario.timeout).await;
         };
         if self.ticket.cancel.run_until_cancelled(files).await.is_none() {
-            self.record.decide(None, stopped());
+            self.record.set_failure(None, stopped());
             return;
         }
         // Reading the files is time of the agent, not of the target.
@@ -102,7 +104,7 @@ impl<'a> StepRunner<'a> {
         }
         if self.scenario.needs_browser() {
             if let Err(failure) = self.open_page().await {
-                self.record.decide(None, failure);
+                self.record.set_failure(None, failure);
                 return;
             }
             self.record.start_clock();
@@ -115,7 +117,7 @@ impl<'a> StepRunner<'a> {
             match self.place(timeout).await {
                 Ok(place) => Some(place),
                 Err(failure) => {
-                    self.record.decide(None, failure);
+                    self.record.set_failure(None, failure);
                     return;
                 }
             }
@@ -124,7 +126,7 @@ impl<'a> StepRunner<'a> {
         let within = StepListContext { depth: 0, finally: false, deadline, bound: ("the scenario", timeout) };
         let scenario: &'a Scenario = self.scenario;
         if let Ok(Some((step, failure))) | Err((step, failure)) = self.steps(&scenario.steps, within).await {
-            self.record.decide(Some(step), failure);
+            self.record.set_failure(Some(step), failure);
         }
         // A run that is aborted by a shutdown must end quickly; the next run cleans up what it left.
         if !scenario.finally.is_empty() && !self.ticket.cancel.is_cancelled() {
@@ -133,7 +135,7 @@ impl<'a> StepRunner<'a> {
             for step in &scenario.finally {
                 let done = self.steps(std::slice::from_ref(step), within).await;
                 if let Ok(Some((step, failure))) | Err((step, failure)) = done {
-                    self.record.decide(Some(step), degraded_by_finally(&failure));
+                    self.record.set_failure(Some(step), degraded_by_finally(&failure));
                 }
             }
         }
@@ -157,7 +159,7 @@ impl<'a> StepRunner<'a> {
         let Ok(place) = place else {
             let message = format!(
                 "no free slot within {}: too many runs for the file descriptors of this process; raise `LimitNOFILE`",
-                Pretty(timeout)
+                HumanDuration(timeout)
             );
             return Err(Failure::new(Reason::Resources, message).waited(timeout));
         };
@@ -263,7 +265,7 @@ impl<'a> StepRunner<'a> {
             biased;
             () = cancel.cancelled() => Ok(Err(stopped())),
             done = tokio::time::timeout(whole + grace, acting) => done.map_err(|_| {
-                Failure::new(Reason::Timeout, format!("timed out after {}", Pretty(whole))).waited(whole)
+                Failure::new(Reason::Timeout, format!("timed out after {}", HumanDuration(whole))).waited(whole)
             }),
         };
         let done = match (done, &mut self.page) {
@@ -316,7 +318,7 @@ impl<'a> StepRunner<'a> {
             () = cancel.cancelled() => Err(stopped()),
             held = tokio::time::timeout(timeout + GRACE, page.holds(&step.when, &self.values, timeout)) => held
                 .unwrap_or_else(|_| {
-                    let message = format!("`when` was not checked within {}", Pretty(timeout));
+                    let message = format!("`when` was not checked within {}", HumanDuration(timeout));
                     Err(Failure::new(Reason::Timeout, message).waited(timeout))
                 }),
         };
@@ -431,7 +433,7 @@ impl<'a> StepRunner<'a> {
             self.record.remark(index, &remark);
         }
         for drift in page.take_drifts() {
-            self.record.soften(Some(index), Failure::new(Reason::Drift, drift).at(step.span));
+            self.record.add_degradation(Some(index), Failure::new(Reason::Drift, drift).at(step.span));
         }
         for (name, value, secret) in done? {
             self.values.save(&name, value, secret)?;
@@ -504,7 +506,7 @@ impl<'a> StepRunner<'a> {
 
 fn out_of_time(within: StepListContext) -> Failure {
     let (what, timeout) = within.bound;
-    Failure::new(Reason::Timeout, format!("the {} timeout of {what} expired", Pretty(timeout))).waited(timeout)
+    Failure::new(Reason::Timeout, format!("the {} timeout of {what} expired", HumanDuration(timeout))).waited(timeout)
 }
 
 fn stopped() -> Failure {

@@ -1,6 +1,6 @@
 //! Reader of page steps.
 
-use super::expect::{On, matcher, strict_template, value};
+use super::expect::{ValueType, matcher, strict_template, value};
 use super::keys::{
     DIALOG, DIALOG_ANSWERS, DOWNLOAD, ELEMENT_FACTS, MOUSE_BUTTONS, OPTION, PAGE_FACTS, PAGE_SOURCES, POSITION,
     REQUESTS, SCROLL, SENT, WINDOW,
@@ -30,7 +30,7 @@ pub fn action(
     Some(match key {
         "goto" => {
             let url = url::read(r, value, "`goto`", base_url, Use::Page);
-            let status = given(fields, "status", |node| matcher(r, node, "`status`", On::Number));
+            let status = given(fields, "status", |node| matcher(r, node, "`status`", ValueType::Number));
             PageAction::Goto { url: url?, status: status? }
         }
         "back" | "forward" | "reload" => {
@@ -64,7 +64,7 @@ pub fn action(
             let target = target(r, value, key);
             let with = sibling_keys(r, action, fields, "with").and_then(|node| r.template(node, "`with`"));
             let append = given(fields, "append", |node| r.boolean(node, "`append`"));
-            let becomes = given(fields, "becomes", |node| matcher(r, node, "`becomes`", On::Text));
+            let becomes = given(fields, "becomes", |node| matcher(r, node, "`becomes`", ValueType::Text));
             PageAction::Fill { target: target?, with: with?, append: append?.unwrap_or(false), becomes: becomes? }
         }
         "select" => {
@@ -90,7 +90,7 @@ pub fn action(
         "scroll" => PageAction::Scroll(scroll(r, value)?),
         "dialog" => {
             let answer = dialog(r, value);
-            let expect = given(fields, "expect", |node| matcher(r, node, "`expect`", On::Text));
+            let expect = given(fields, "expect", |node| matcher(r, node, "`expect`", ValueType::Text));
             PageAction::Dialog { answer: answer?, expect: expect? }
         }
         "window" => PageAction::Window(window(r, value)?),
@@ -250,8 +250,8 @@ fn window(r: &mut Reader, node: &Node) -> Option<WindowChange> {
         return None;
     };
     Some(match entry.key.as_str() {
-        "title" => WindowChange::Title(matcher(r, &entry.value, "`title`", On::Text)?),
-        "url" => WindowChange::Url(matcher(r, &entry.value, "`url`", On::Text)?),
+        "title" => WindowChange::Title(matcher(r, &entry.value, "`title`", ValueType::Text)?),
+        "url" => WindowChange::Url(matcher(r, &entry.value, "`url`", ValueType::Text)?),
         _ => {
             if !r.boolean(&entry.value, "`new`")? {
                 r.fail_with(entry.value.span, "`new: false` selects no window", "write {title: …} or {url: …}");
@@ -419,8 +419,8 @@ fn facts(r: &mut Reader, map: &Node, what: &str) -> Option<Vec<PageExpectation>>
     for entry in fields.iter() {
         let node = &entry.value;
         let fact = match entry.key.as_str() {
-            "url" => matcher(r, node, "`url`", On::Text).map(PageFact::Url),
-            "title" => matcher(r, node, "`title`", On::Text).map(PageFact::Title),
+            "url" => matcher(r, node, "`url`", ValueType::Text).map(PageFact::Url),
+            "title" => matcher(r, node, "`title`", ValueType::Text).map(PageFact::Title),
             "visible" => target(r, node, "visible").map(PageFact::Visible),
             "hidden" => target(r, node, "hidden").map(PageFact::Hidden),
             "console" => r.word(node, "expectation of the console", &["no_errors"]).map(|_| PageFact::Console),
@@ -510,17 +510,17 @@ fn sent(r: &mut Reader, node: &Node, what: &str) -> Option<SentRequest> {
         }
         Some(text.to_ascii_uppercase())
     });
-    let url = given(&fields, "url", |node| matcher(r, node, "`url`", On::Text));
-    let status = given(&fields, "status", |node| matcher(r, node, "`status`", On::Number));
+    let url = given(&fields, "url", |node| matcher(r, node, "`url`", ValueType::Text));
+    let status = given(&fields, "status", |node| matcher(r, node, "`status`", ValueType::Number));
     Some(SentRequest { method: method?, url: url?, status: status? })
 }
 
 fn download(r: &mut Reader, node: &Node) -> Option<PageFact> {
     let fields = r.fields(node, "`download`", &[DOWNLOAD])?;
-    let name = given(&fields, "name", |node| matcher(r, node, "`name`", On::Text));
+    let name = given(&fields, "name", |node| matcher(r, node, "`name`", ValueType::Text));
     let size = given(&fields, "size", |node| {
         let node = in_bytes(r, node)?;
-        matcher(r, &node, "`size`", On::Number)
+        matcher(r, &node, "`size`", ValueType::Number)
     });
     let contains = given(&fields, "contains", |node| strict_template(r, node, "`contains`"));
     Some(PageFact::Download { name: name?, size: size?, contains: contains? })
@@ -570,7 +570,7 @@ fn cookies(r: &mut Reader, node: &Node) -> Option<Vec<PageExpectation>> {
     let read: Vec<_> = entries
         .into_iter()
         .map(|entry| {
-            let matcher = matcher(r, &entry.value, &format!("cookie `{}`", cut(&entry.key)), On::Text)?;
+            let matcher = matcher(r, &entry.value, &format!("cookie `{}`", cut(&entry.key)), ValueType::Text)?;
             Some(PageExpectation { span: entry.span(), what: PageFact::Cookie(entry.key.clone(), matcher) })
         })
         .collect();
@@ -582,9 +582,9 @@ fn element_facts(r: &mut Reader, entry: &Entry) -> Option<Vec<ElementFact>> {
     let key = entry.key.as_str();
     let what = format!("`{key}`");
     Some(vec![match key {
-        "text" => ElementFact::Text(matcher(r, node, &what, On::Text)?),
-        "value" => ElementFact::Value(matcher(r, node, &what, On::Text)?),
-        "count" => ElementFact::Count(matcher(r, node, &what, On::Number)?),
+        "text" => ElementFact::Text(matcher(r, node, &what, ValueType::Text)?),
+        "value" => ElementFact::Value(matcher(r, node, &what, ValueType::Text)?),
+        "count" => ElementFact::Count(matcher(r, node, &what, ValueType::Number)?),
         "checked" => ElementFact::Checked(r.boolean(node, &what)?),
         "enabled" => ElementFact::Enabled(r.boolean(node, &what)?),
         "focused" => ElementFact::Focused(r.boolean(node, &what)?),
@@ -594,7 +594,7 @@ fn element_facts(r: &mut Reader, entry: &Entry) -> Option<Vec<ElementFact>> {
                 .into_iter()
                 .map(|entry| {
                     let what = format!("attribute `{}`", entry.key);
-                    Some(ElementFact::Attribute(entry.key.clone(), matcher(r, &entry.value, &what, On::Text)?))
+                    Some(ElementFact::Attribute(entry.key.clone(), matcher(r, &entry.value, &what, ValueType::Text)?))
                 })
                 .collect();
             return read.into_iter().collect();
@@ -654,5 +654,5 @@ fn whole_or_matcher(r: &mut Reader, part: &Entry) -> Option<Option<Matcher>> {
     if whole {
         return Some(None);
     }
-    matcher(r, &part.value, &format!("`{}`", part.key), On::Text).map(Some)
+    matcher(r, &part.value, &format!("`{}`", part.key), ValueType::Text).map(Some)
 }

@@ -32,7 +32,7 @@ pub const MATCHERS: &[Key] = &[
 
 /// Type of the value that a matcher is compared with. Types are strict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum On {
+pub enum ValueType {
     /// Text; `text: 1` can never match.
     Text,
     /// Number.
@@ -42,10 +42,10 @@ pub enum On {
 }
 
 /// Reads a matcher. `what` describes the compared value in messages.
-pub fn matcher(r: &mut Reader, node: &Node, what: &str, on: On) -> Option<Matcher> {
+pub fn matcher(r: &mut Reader, node: &Node, what: &str, on: ValueType) -> Option<Matcher> {
     match &node.kind {
         NodeKind::Scalar(_) => value_on(r, node, what, on).map(Matcher::Equals),
-        NodeKind::List(_) if on == On::Any => value(r, node).map(Matcher::Equals),
+        NodeKind::List(_) if on == ValueType::Any => value(r, node).map(Matcher::Equals),
         NodeKind::List(_) => {
             r.fail_with(node.span, format!("{what} cannot be a list"), "for one of several values write {one_of: […]}");
             None
@@ -61,7 +61,8 @@ pub fn matcher(r: &mut Reader, node: &Node, what: &str, on: On) -> Option<Matche
                 r.report(found.note(allowed()));
                 return None;
             }
-            let help = if on == On::Any { "help: to compare with a whole map write {equals: {…}}" } else { "" };
+            let help =
+                if on == ValueType::Any { "help: to compare with a whole map write {equals: {…}}" } else { "" };
             let known: Vec<_> = {
                 let all = r.entries(node, what)?;
                 all.into_iter().filter(|entry| r.known(entry, &[MATCHERS], help)).collect()
@@ -88,12 +89,12 @@ fn allowed() -> String {
     format!("allowed here: {}", names.join(", "))
 }
 
-fn one(r: &mut Reader, key: &str, node: &Node, what: &str, on: On) -> Option<Matcher> {
+fn one(r: &mut Reader, key: &str, node: &Node, what: &str, on: ValueType) -> Option<Matcher> {
     let text_only = |r: &mut Reader| {
-        if on == On::Number {
+        if on == ValueType::Number {
             r.fail(node.span, format!("{what} is a number: `{key}` can never hold"));
         }
-        on != On::Number
+        on != ValueType::Number
     };
     Some(match key {
         "equals" => Matcher::Equals(value_on(r, node, what, on)?),
@@ -131,7 +132,7 @@ fn one(r: &mut Reader, key: &str, node: &Node, what: &str, on: On) -> Option<Mat
             }
             Matcher::Between(low_value, high_value)
         }
-        "count" => Matcher::Count(Box::new(matcher(r, node, "`count`", On::Number)?)),
+        "count" => Matcher::Count(Box::new(matcher(r, node, "`count`", ValueType::Number)?)),
         "exists" => Matcher::Exists(r.boolean(node, "`exists`")?),
         "one_of" => {
             let items = r.list(node, "`one_of`")?;
@@ -143,7 +144,7 @@ fn one(r: &mut Reader, key: &str, node: &Node, what: &str, on: On) -> Option<Mat
             Matcher::OneOf(read.into_iter().collect::<Option<_>>()?)
         }
         "schema" => {
-            if on != On::Any {
+            if on != ValueType::Any {
                 r.fail(node.span, format!("{what} is not JSON: use `schema` with `json`"));
                 return None;
             }
@@ -230,11 +231,11 @@ pub fn strict_template(r: &mut Reader, node: &Node, what: &str) -> Option<Templa
     Some(template.value)
 }
 
-fn value_on(r: &mut Reader, node: &Node, what: &str, on: On) -> Option<Value> {
+fn value_on(r: &mut Reader, node: &Node, what: &str, on: ValueType) -> Option<Value> {
     match on {
-        On::Any => value(r, node),
-        On::Text => strict_template(r, node, what).map(Value::Text),
-        On::Number => number(r, node, what),
+        ValueType::Any => value(r, node),
+        ValueType::Text => strict_template(r, node, what).map(Value::Text),
+        ValueType::Number => number(r, node, what),
     }
 }
 

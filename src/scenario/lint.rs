@@ -52,8 +52,8 @@ pub fn timeouts(r: &mut Reader, scenario: &Scenario) {
         if step.timeout.is_some_and(|timeout| timeout > all) {
             let message = format!(
                 "this step may take {}, but all steps together {}",
-                super::model::Pretty(step.timeout()),
-                super::model::Pretty(all)
+                super::model::HumanDuration(step.timeout()),
+                super::model::HumanDuration(all)
             );
             let source = step.source.as_ref().unwrap_or(&r.source);
             let mut found = Diagnostic::warning(source, step.span, message).context(step.name.clone());
@@ -69,8 +69,8 @@ fn polled(r: &mut Reader, scenario: &Scenario, step: &Step, all: std::time::Dura
     let Some(eventually) = request.eventually.filter(|eventually| eventually.within >= all) else { return };
     let message = format!(
         "`eventually` may take {}, but {whose} only {}",
-        super::model::Pretty(eventually.within),
-        super::model::Pretty(all)
+        super::model::HumanDuration(eventually.within),
+        super::model::HumanDuration(all)
     );
     let source = step.source.as_ref().unwrap_or(&scenario.source);
     let mut found = Diagnostic::error(source, step.span, message).context(step.name.clone());

@@ -634,7 +634,7 @@ fn missing(r: &mut Reader, scenario: &Scenario, lookup: &dyn Lookup) {
                 }
                 None
             }
-            Reference::Run(_) | Reference::Saved(_) => None,
+            Reference::Run(_) | Reference::SavedValue(_) => None,
         };
         report_missing(r, scenario, problem);
     }

@@ -1,6 +1,6 @@
 //! Reader of locators.
 
-use super::expect::{On, matcher, strict_template};
+use super::expect::{ValueType, matcher, strict_template};
 use super::keys::{HOW, ROLE_KEYS, ROLES, TARGET_BESIDE};
 use super::model::{Locator, LocatorStrategy};
 use super::reader::{Reader, cut};
@@ -89,14 +89,14 @@ pub fn target(r: &mut Reader, node: &Node, key: &str) -> Option<Locator> {
     };
     let how = match name {
         role if ROLES.contains(&role) => {
-            LocatorStrategy::Role { role: role.to_owned(), name: Some(matcher(r, value, &what, On::Text)?) }
+            LocatorStrategy::Role { role: role.to_owned(), name: Some(matcher(r, value, &what, ValueType::Text)?) }
         }
-        "label" => LocatorStrategy::Label(matcher(r, value, &what, On::Text)?),
-        "placeholder" => LocatorStrategy::Placeholder(matcher(r, value, &what, On::Text)?),
-        "text" => LocatorStrategy::Text(matcher(r, value, &what, On::Text)?),
-        "alt" => LocatorStrategy::Alt(matcher(r, value, &what, On::Text)?),
-        "title" => LocatorStrategy::Title(matcher(r, value, &what, On::Text)?),
-        "testid" => LocatorStrategy::TestId(matcher(r, value, &what, On::Text)?),
+        "label" => LocatorStrategy::Label(matcher(r, value, &what, ValueType::Text)?),
+        "placeholder" => LocatorStrategy::Placeholder(matcher(r, value, &what, ValueType::Text)?),
+        "text" => LocatorStrategy::Text(matcher(r, value, &what, ValueType::Text)?),
+        "alt" => LocatorStrategy::Alt(matcher(r, value, &what, ValueType::Text)?),
+        "title" => LocatorStrategy::Title(matcher(r, value, &what, ValueType::Text)?),
+        "testid" => LocatorStrategy::TestId(matcher(r, value, &what, ValueType::Text)?),
         "id" => LocatorStrategy::Id(strict_template(r, value, &what)?),
         "css" => LocatorStrategy::Css(strict_template(r, value, &what)?),
         "xpath" => LocatorStrategy::Xpath(strict_template(r, value, &what)?),
@@ -107,7 +107,7 @@ pub fn target(r: &mut Reader, node: &Node, key: &str) -> Option<Locator> {
                 return None;
             };
             let name = match fields.get("name") {
-                Some(node) => Some(matcher(r, node, "`name`", On::Text)?),
+                Some(node) => Some(matcher(r, node, "`name`", ValueType::Text)?),
                 None => None,
             };
             LocatorStrategy::Role { role: role.to_owned(), name }

@@ -22,7 +22,7 @@ pub use super::headless::Headless;
 pub use super::id::ScenarioId;
 pub use super::kind::ScenarioKind;
 pub use super::matcher::{InlineSchema, Matcher, Pattern, Schema};
-pub use super::pretty::Pretty;
+pub use super::pretty::HumanDuration;
 pub use super::schedule::Schedule;
 pub use super::trust::Trust;
 pub use super::viewport::Viewport;
@@ -829,7 +829,7 @@ pub struct Request {
     /// Body of the request.
     pub body: Option<Body>,
     /// Credentials sent with the request.
-    pub login: Option<Login>,
+    pub login: Option<Authentication>,
     /// Trusted certificates.
     pub trust: Trust,
     /// Proxy for the request.
@@ -889,7 +889,7 @@ pub enum HttpVersion {
 
 /// Authentication of a request.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Login {
+pub enum Authentication {
     /// Basic authentication (RFC 7617), or digest authentication (RFC 7616) if `digest` is true.
     Basic {
         /// User name.

@@ -4,9 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 /// Duration in a human-readable format: `90s`, `1m30s`, `250ms`.
-pub struct Pretty(pub Duration);
+pub struct HumanDuration(pub Duration);
 
-impl fmt::Display for Pretty {
+impl fmt::Display for HumanDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
         if millis == 0 {

@@ -353,7 +353,7 @@ impl Reader {
                 nearest(name, self.names.vars.iter().map(String::as_str)).map(|near| format!("vars.{near}")),
                 "declare it: `vars: {NAME: value}`",
             ),
-            Reference::Saved(name) if !self.names.saved.contains(name) => {
+            Reference::SavedValue(name) if !self.names.saved.contains(name) => {
                 let near = if self.names.secrets.contains(name) {
                     Some(format!("secret.{name}"))
                 } else if self.names.vars.contains(name) {

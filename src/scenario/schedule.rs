@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::pretty::Pretty;
+use super::pretty::HumanDuration;
 
 /// Schedule of a scenario. The next due times are computed in `timing`.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,7 +22,7 @@ pub enum Schedule {
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Every(every) => write!(f, "every {}", Pretty(*every)),
+            Self::Every(every) => write!(f, "every {}", HumanDuration(*every)),
             Self::Cron { expression, timezone } => write!(f, "cron {expression} {timezone}"),
         }
     }

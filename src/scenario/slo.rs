@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::keys::SLO;
-use super::model::Pretty;
+use super::model::HumanDuration;
 use super::reader::Reader;
 use super::tree::Node;
 
@@ -39,7 +39,7 @@ impl Slo {
 
 impl fmt::Display for Slo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}% over {}", self.percent, Pretty(self.window))
+        write!(f, "{}% over {}", self.percent, HumanDuration(self.window))
     }
 }
 

@@ -18,7 +18,7 @@ pub enum Reference {
     /// `${run.id}`, `${run.started_at}`, `${run.location}`.
     Run(RunField),
     /// `${n}`: value saved by an earlier step.
-    Saved(String),
+    SavedValue(String),
 }
 
 /// Property of the present run.
@@ -42,7 +42,7 @@ impl fmt::Display for Reference {
             Self::Run(RunField::Id) => f.write_str("run.id"),
             Self::Run(RunField::StartedAt) => f.write_str("run.started_at"),
             Self::Run(RunField::Location) => f.write_str("run.location"),
-            Self::Saved(name) => f.write_str(name),
+            Self::SavedValue(name) => f.write_str(name),
         }
     }
 }
@@ -183,7 +183,7 @@ fn reference(name: &str) -> Result<Reference, (String, Option<String>)> {
             ))
         }
         Some(("matrix", _)) => Err(("`${matrix.…}` is not supported yet".into(), None)),
-        None if plain(name) => Ok(Reference::Saved(name.into())),
+        None if plain(name) => Ok(Reference::SavedValue(name.into())),
         Some((space, n)) => {
             let help = crate::diagnostic::nearest(space, ["env", "secret", "totp", "vars", "run"])
                 .map(|near| format!("did you mean `{near}.{n}`?"));

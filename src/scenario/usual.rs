@@ -6,7 +6,7 @@ mod comparisons;
 use std::time::Duration;
 
 use super::key::{Key, Shape, key};
-use super::model::Pretty;
+use super::model::HumanDuration;
 use super::reader::Reader;
 use super::tree::Node;
 
@@ -64,6 +64,6 @@ fn over(r: &mut Reader, node: &Node) -> Option<Duration> {
     if (SHORTEST..=LONGEST).contains(&over) {
         return Some(over);
     }
-    r.fail(node.span, format!("`over` must be from {} to {}", Pretty(SHORTEST), Pretty(LONGEST)));
+    r.fail(node.span, format!("`over` must be from {} to {}", HumanDuration(SHORTEST), HumanDuration(LONGEST)));
     None
 }

@@ -17,39 +17,39 @@ const LONGEST: usize = 1000;
 const DEEPEST: usize = 50;
 
 /// Functions of XPath 1.0 (section 4), with the minimum and maximum number of arguments and the result type.
-const FUNCTIONS: [(&str, usize, usize, Gives); 27] = [
-    ("last", 0, 0, Gives::Number),
-    ("position", 0, 0, Gives::Number),
-    ("count", 1, 1, Gives::Number),
-    ("id", 1, 1, Gives::Nodes),
-    ("local-name", 0, 1, Gives::Text),
-    ("namespace-uri", 0, 1, Gives::Text),
-    ("name", 0, 1, Gives::Text),
-    ("string", 0, 1, Gives::Text),
-    ("concat", 2, usize::MAX, Gives::Text),
-    ("starts-with", 2, 2, Gives::Boolean),
-    ("contains", 2, 2, Gives::Boolean),
-    ("substring-before", 2, 2, Gives::Text),
-    ("substring-after", 2, 2, Gives::Text),
-    ("substring", 2, 3, Gives::Text),
-    ("string-length", 0, 1, Gives::Number),
-    ("normalize-space", 0, 1, Gives::Text),
-    ("translate", 3, 3, Gives::Text),
-    ("boolean", 1, 1, Gives::Boolean),
-    ("not", 1, 1, Gives::Boolean),
-    ("true", 0, 0, Gives::Boolean),
-    ("false", 0, 0, Gives::Boolean),
-    ("lang", 1, 1, Gives::Boolean),
-    ("number", 0, 1, Gives::Number),
-    ("sum", 1, 1, Gives::Number),
-    ("floor", 1, 1, Gives::Number),
-    ("ceiling", 1, 1, Gives::Number),
-    ("round", 1, 1, Gives::Number),
+const FUNCTIONS: [(&str, usize, usize, XPathResultType); 27] = [
+    ("last", 0, 0, XPathResultType::Number),
+    ("position", 0, 0, XPathResultType::Number),
+    ("count", 1, 1, XPathResultType::Number),
+    ("id", 1, 1, XPathResultType::Nodes),
+    ("local-name", 0, 1, XPathResultType::Text),
+    ("namespace-uri", 0, 1, XPathResultType::Text),
+    ("name", 0, 1, XPathResultType::Text),
+    ("string", 0, 1, XPathResultType::Text),
+    ("concat", 2, usize::MAX, XPathResultType::Text),
+    ("starts-with", 2, 2, XPathResultType::Boolean),
+    ("contains", 2, 2, XPathResultType::Boolean),
+    ("substring-before", 2, 2, XPathResultType::Text),
+    ("substring-after", 2, 2, XPathResultType::Text),
+    ("substring", 2, 3, XPathResultType::Text),
+    ("string-length", 0, 1, XPathResultType::Number),
+    ("normalize-space", 0, 1, XPathResultType::Text),
+    ("translate", 3, 3, XPathResultType::Text),
+    ("boolean", 1, 1, XPathResultType::Boolean),
+    ("not", 1, 1, XPathResultType::Boolean),
+    ("true", 0, 0, XPathResultType::Boolean),
+    ("false", 0, 0, XPathResultType::Boolean),
+    ("lang", 1, 1, XPathResultType::Boolean),
+    ("number", 0, 1, XPathResultType::Number),
+    ("sum", 1, 1, XPathResultType::Number),
+    ("floor", 1, 1, XPathResultType::Number),
+    ("ceiling", 1, 1, XPathResultType::Number),
+    ("round", 1, 1, XPathResultType::Number),
 ];
 
 /// Result type of an expression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gives {
+pub enum XPathResultType {
     /// Nodes, each represented by its text.
     Nodes,
     /// Text.
@@ -65,7 +65,7 @@ pub enum Gives {
 pub struct XPath {
     text: String,
     expression: Arc<Expr>,
-    gives: Gives,
+    gives: XPathResultType,
 }
 
 impl PartialEq for XPath {
@@ -108,7 +108,7 @@ impl XPath {
     }
 
     /// Returns the result type of the expression.
-    pub fn gives(&self) -> Gives {
+    pub fn gives(&self) -> XPathResultType {
         self.gives
     }
 }
@@ -143,7 +143,7 @@ fn nesting(text: &str) -> usize {
 }
 
 /// Checks an expression for errors that would otherwise occur during evaluation, and returns its result type.
-fn look(expression: &Expr, depth: usize) -> Result<Gives, String> {
+fn look(expression: &Expr, depth: usize) -> Result<XPathResultType, String> {
     let Some(depth) = depth.checked_sub(1) else {
         return Err(format!("it has more than {DEEPEST} parts in a row or within each other"));
     };
@@ -151,21 +151,21 @@ fn look(expression: &Expr, depth: usize) -> Result<Gives, String> {
     Ok(match expression {
         Expr::Or(a, b) | Expr::And(a, b) | Expr::Equality(a, _, b) | Expr::Relational(a, _, b) => {
             both(a, b)?;
-            Gives::Boolean
+            XPathResultType::Boolean
         }
-        Expr::Additive(a, _, b) => both(a, b).map(|_| Gives::Number)?,
-        Expr::Multiplicative(a, _, b) => both(a, b).map(|_| Gives::Number)?,
-        Expr::Negate(a) => look(a, depth).map(|_| Gives::Number)?,
+        Expr::Additive(a, _, b) => both(a, b).map(|_| XPathResultType::Number)?,
+        Expr::Multiplicative(a, _, b) => both(a, b).map(|_| XPathResultType::Number)?,
+        Expr::Negate(a) => look(a, depth).map(|_| XPathResultType::Number)?,
         Expr::Union(a, b) => {
-            if (look(a, depth)?, look(b, depth)?) != (Gives::Nodes, Gives::Nodes) {
+            if (look(a, depth)?, look(b, depth)?) != (XPathResultType::Nodes, XPathResultType::Nodes) {
                 return Err("`|` joins nodes, but one side is not a node set".to_owned());
             }
-            Gives::Nodes
+            XPathResultType::Nodes
         }
         Expr::Path(PathExpr::Location(path)) => location(path, depth)?,
         Expr::Path(PathExpr::Filter(filter)) => self::filter(filter, depth)?,
         Expr::Path(PathExpr::FilterLocation(first, path)) => {
-            if filter(first, depth)? != Gives::Nodes {
+            if filter(first, depth)? != XPathResultType::Nodes {
                 return Err("the expression before `/` is not a node set".to_owned());
             }
             location(path, depth)?
@@ -173,32 +173,32 @@ fn look(expression: &Expr, depth: usize) -> Result<Gives, String> {
     })
 }
 
-fn location(path: &LocationPath, depth: usize) -> Result<Gives, String> {
+fn location(path: &LocationPath, depth: usize) -> Result<XPathResultType, String> {
     for step in &path.steps {
         if step.axis == Axis::Namespace {
             return Err("the axis `namespace` is not supported".to_owned());
         }
         step.predicates.iter().try_for_each(|predicate| look(predicate, depth).map(drop))?;
     }
-    Ok(Gives::Nodes)
+    Ok(XPathResultType::Nodes)
 }
 
-fn filter(filter: &FilterExpr, depth: usize) -> Result<Gives, String> {
+fn filter(filter: &FilterExpr, depth: usize) -> Result<XPathResultType, String> {
     let gives = match &filter.primary {
         PrimaryExpr::Variable(name) => return Err(format!("unknown variable `${}`", name.local)),
         PrimaryExpr::Parenthesized(inner) => look(inner, depth)?,
-        PrimaryExpr::Literal(_) => Gives::Text,
-        PrimaryExpr::Number(_) => Gives::Number,
+        PrimaryExpr::Literal(_) => XPathResultType::Text,
+        PrimaryExpr::Number(_) => XPathResultType::Number,
         PrimaryExpr::Function(call) => function(call, depth)?,
     };
-    if !filter.predicates.is_empty() && gives != Gives::Nodes {
+    if !filter.predicates.is_empty() && gives != XPathResultType::Nodes {
         return Err("the expression before `[` is not a node set".to_owned());
     }
     filter.predicates.iter().try_for_each(|predicate| look(predicate, depth).map(drop))?;
     Ok(gives)
 }
 
-fn function(call: &FunctionCall, depth: usize) -> Result<Gives, String> {
+fn function(call: &FunctionCall, depth: usize) -> Result<XPathResultType, String> {
     let name = match &call.name.prefix {
         Some(prefix) => format!("{prefix}:{}", call.name.local),
         None => call.name.local.clone(),
@@ -217,7 +217,7 @@ fn function(call: &FunctionCall, depth: usize) -> Result<Gives, String> {
     for argument in &call.args {
         let found = look(argument, depth)?;
         let is_of_nodes = matches!(name.as_str(), "count" | "sum" | "local-name" | "namespace-uri" | "name");
-        if is_of_nodes && found != Gives::Nodes {
+        if is_of_nodes && found != XPathResultType::Nodes {
             return Err(format!("`{name}()` needs a node set as its argument"));
         }
     }
@@ -230,20 +230,20 @@ mod tests {
 
     #[test]
     fn expressions_are_looked_through() {
-        let check = |text: &str, expected: Result<Gives, &str>| {
+        let check = |text: &str, expected: Result<XPathResultType, &str>| {
             let found = XPath::parse(text).map(|path| path.gives());
             assert_eq!(found, expected.map_err(ToOwned::to_owned), "{text}");
         };
-        check("//h1", Ok(Gives::Nodes));
-        check("/html/head/meta[@name = 'robots']/@content", Ok(Gives::Nodes));
-        check("(//a)[last()]", Ok(Gives::Nodes));
-        check("id('x')/p | //q", Ok(Gives::Nodes));
-        check("count(//li)", Ok(Gives::Number));
-        check("-1 + 2 * 3", Ok(Gives::Number));
-        check("normalize-space(//h1)", Ok(Gives::Text));
-        check("'a'", Ok(Gives::Text));
-        check("//a and not(//b)", Ok(Gives::Boolean));
-        check("//soap:Body/*", Ok(Gives::Nodes));
+        check("//h1", Ok(XPathResultType::Nodes));
+        check("/html/head/meta[@name = 'robots']/@content", Ok(XPathResultType::Nodes));
+        check("(//a)[last()]", Ok(XPathResultType::Nodes));
+        check("id('x')/p | //q", Ok(XPathResultType::Nodes));
+        check("count(//li)", Ok(XPathResultType::Number));
+        check("-1 + 2 * 3", Ok(XPathResultType::Number));
+        check("normalize-space(//h1)", Ok(XPathResultType::Text));
+        check("'a'", Ok(XPathResultType::Text));
+        check("//a and not(//b)", Ok(XPathResultType::Boolean));
+        check("//soap:Body/*", Ok(XPathResultType::Nodes));
         check("//a[", Err("wrong from character 5 on: unexpected end of input, expected an expression"));
         check("", Err("wrong from character 1 on: empty expression"));
         check("cuont(//li)", Err("unknown function `cuont()`, did you mean `count()`?"));

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::clock_change::{due_after_change, last_due};
-use super::{Due, Hooks, Scenarios, diff};
+use super::{DueRun, Hooks, Scenarios, diff};
 use crate::clock;
 use crate::names::{metric, skipped};
 use crate::outcome::RunId;
@@ -70,13 +70,13 @@ pub struct Dispatcher {
     /// Channel of scenarios to run at once.
     asked: Option<mpsc::Receiver<ScenarioId>>,
     /// Channel of liveness requests.
-    pulse: Option<Pulse>,
+    pulse: Option<LivenessRequests>,
     /// Wall clock and elapsed time when they were last compared.
     clocks: (DateTime<Utc>, Duration),
 }
 
 /// Liveness requests, which the dispatcher answers as long as it works.
-pub type Pulse = mpsc::Receiver<oneshot::Sender<()>>;
+pub type LivenessRequests = mpsc::Receiver<oneshot::Sender<()>>;
 
 struct Entry {
     scenario: Arc<Scenario>,
@@ -119,7 +119,7 @@ impl Dispatcher {
 
     /// Sets the channel of liveness requests.
     #[must_use]
-    pub fn pulse(mut self, pulse: Pulse) -> Self {
+    pub fn pulse(mut self, pulse: LivenessRequests) -> Self {
         self.pulse = Some(pulse);
         self
     }
@@ -220,7 +220,7 @@ impl Dispatcher {
             (run, None)
         } else {
             let run = RunId::new();
-            let due = Due { scenario: Arc::clone(&scenario), run, due_at };
+            let due = DueRun { scenario: Arc::clone(&scenario), run, due_at };
             (run, Some((self.hooks.plan)(&due)))
         };
         let running = Arc::clone(self.running.entry(id.clone()).or_default());
@@ -260,7 +260,7 @@ impl Dispatcher {
         if entry.running.swap(true, Ordering::AcqRel) {
             return;
         }
-        let due = Due { scenario: Arc::clone(&entry.scenario), run: RunId::new(), due_at: (self.hooks.now)() };
+        let due = DueRun { scenario: Arc::clone(&entry.scenario), run: RunId::new(), due_at: (self.hooks.now)() };
         let written = Some((self.hooks.plan)(&due));
         let running = Arc::clone(&entry.running);
         self.start(Entry { scenario: due.scenario, due_at: due.due_at, run: due.run, written, running }, true);
@@ -285,7 +285,7 @@ impl Dispatcher {
             (self.hooks.withdraw)(entry.run);
             entry.due_at = due_at;
             entry.run = RunId::new();
-            let due = Due { scenario: Arc::clone(&entry.scenario), run: entry.run, due_at };
+            let due = DueRun { scenario: Arc::clone(&entry.scenario), run: entry.run, due_at };
             entry.written = Some((self.hooks.plan)(&due));
         }
     }
@@ -302,7 +302,7 @@ impl Dispatcher {
             }
             let late = ((hooks.now)() - entry.due_at).to_std().unwrap_or_default();
             lag.observe(late.as_secs_f64());
-            (hooks.run)(Due { scenario: entry.scenario, run: entry.run, due_at: entry.due_at }).await;
+            (hooks.run)(DueRun { scenario: entry.scenario, run: entry.run, due_at: entry.due_at }).await;
         });
     }
 }

@@ -26,7 +26,7 @@ pub type Scenarios = Arc<BTreeMap<ScenarioId, Arc<Scenario>>>;
 
 /// A scenario that is due.
 #[derive(Debug, Clone)]
-pub struct Due {
+pub struct DueRun {
     /// Scenario to run.
     pub scenario: Arc<Scenario>,
     /// Id of the run.
@@ -36,13 +36,13 @@ pub struct Due {
 }
 
 /// Hook that runs a scenario to its end and passes on the outcome.
-pub type RunHook = Arc<dyn Fn(Due) -> Running + Send + Sync>;
+pub type RunHook = Arc<dyn Fn(DueRun) -> Running + Send + Sync>;
 
 /// A run in progress.
 pub type Running = BoxFuture<'static, ()>;
 
 /// Hook that stores a planned run.
-pub type PlanHook = Arc<dyn Fn(&Due) -> Written + Send + Sync>;
+pub type PlanHook = Arc<dyn Fn(&DueRun) -> Written + Send + Sync>;
 
 /// Receiver that is notified once a planned run is stored.
 pub type Written = oneshot::Receiver<()>;

@@ -8,25 +8,27 @@
 //! written.
 
 mod backlog;
+mod opener;
 mod outbox;
 mod positions;
 mod reading;
+mod shared;
 mod writer;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use chrono::{DateTime, Utc};
-use prometheus::{IntCounter, IntGauge, Opts, Registry};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use self::backlog::Backlog;
 use self::outbox::Outbox;
 use super::{Batch, Database, Identity, Result, StoreError, StoreFault, WorkingSet};
-use crate::names::metric;
+use opener::RETRY_INTERVAL;
+use shared::{Shared, State};
 
+pub use opener::Opener;
+pub use shared::{Health, Metrics};
 pub use writer::Writer;
 
 /// Maximum time that a caller waits for a write while the store seems healthy.
@@ -37,85 +39,6 @@ pub const STALLED_AFTER: Duration = Duration::from_secs(10);
 /// and before it fails with an unreadable one.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
-/// Delay between two attempts to open or write.
-const RETRY_INTERVAL: Duration = Duration::from_millis(500);
-/// Maximum time that a new file in place of the store is not written to before alerting has stored all its state,
-/// because an agent started with a partial file would lose the rest.
-const STATE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Opens the database, at the start and whenever it has to be reopened.
-#[async_trait]
-pub trait Opener: Send + Sync {
-    /// Opens the database, and creates it if it does not exist.
-    async fn open(&self) -> Result<Arc<dyn Database>>;
-
-    /// Opens a database that cannot be written (full disk, read-only file system, lock) for reading, so that an agent
-    /// can start with its contents. Returns an error if it cannot be read either, or was not written by an agent.
-    async fn open_to_read(&self) -> Result<Arc<dyn Database>>;
-
-    /// Moves a damaged database aside, so that the next [`Opener::open`] creates a new one. Returns its new path.
-    async fn set_aside(&self) -> Result<String>;
-
-    /// Copies everything readable from a damaged database that was set aside to its replacement. Returns the names of
-    /// the tables that could not be read completely.
-    async fn salvage(&self, from: &str) -> Result<Vec<String>>;
-}
-
-/// Metrics of the store.
-#[derive(Clone, Debug)]
-pub struct Metrics {
-    available: IntGauge,
-    waiting: IntGauge,
-    refused: IntCounter,
-    dropped: IntCounter,
-}
-
-impl Metrics {
-    /// Registers the metrics. `dropped` counts the outcomes that did not fit into memory.
-    pub fn new(registry: &Registry, dropped: IntCounter) -> prometheus::Result<Self> {
-        let opts = |metric: &crate::names::Metric| Opts::new(metric.name, metric.help);
-        let metrics = Self {
-            available: IntGauge::with_opts(opts(&metric::STORE_AVAILABLE))?,
-            waiting: IntGauge::with_opts(opts(&metric::STORE_WAITING))?,
-            refused: IntCounter::with_opts(opts(&metric::STORE_ROWS_REFUSED))?,
-            dropped,
-        };
-        registry.register(Box::new(metrics.available.clone()))?;
-        registry.register(Box::new(metrics.waiting.clone()))?;
-        registry.register(Box::new(metrics.refused.clone()))?;
-        metrics.available.set(1);
-        Ok(metrics)
-    }
-}
-
-/// Health of the store.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Health {
-    /// Start and reason of the present unavailability; `None` while the store accepts writes.
-    pub away: Option<(DateTime<Utc>, String)>,
-    /// Number of times that the store was replaced by another file.
-    pub replaced: u64,
-}
-
-#[derive(Debug)]
-struct State {
-    pending: Backlog,
-    /// Batch that is being written.
-    in_flight: Option<Arc<Batch>>,
-    /// Batches that were written but not yet seen by another connection, oldest first.
-    unverified: Vec<Arc<Batch>>,
-    outbox: Outbox,
-    identity: Identity,
-    /// Number of accepted batches.
-    accepted: u64,
-    /// Last number up to which no further record can arrive.
-    last_seq: u64,
-    /// Start of the time that data has been waiting to be written.
-    waiting_since: Option<Instant>,
-    /// Set while nothing is written to a new file, because alerting has yet to store its state: the number of the
-    /// replacement, and the end of the wait.
-    held: Option<(u64, Instant)>,
-}
 
 /// Result of a start.
 struct Start {
@@ -123,18 +46,6 @@ struct Start {
     set: WorkingSet,
     /// Reason why the database can only be read; `None` if it can be written.
     unwritable: Option<StoreError>,
-}
-
-struct Shared {
-    opener: Arc<dyn Opener>,
-    state: Mutex<State>,
-    database: RwLock<Option<Arc<dyn Database>>>,
-    /// Signals that there is data to write.
-    work: Notify,
-    /// Number of accepted batches that are written.
-    written: watch::Sender<u64>,
-    health: watch::Sender<Health>,
-    metrics: Metrics,
 }
 
 /// Copies the readable contents of a damaged database, and logs what is missing.
@@ -306,51 +217,6 @@ impl WriteBuffer {
 
     fn database(&self) -> Option<Arc<dyn Database>> {
         self.shared.database()
-    }
-}
-
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        // A panic while the lock was held leaves only complete rows behind.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn database(&self) -> Option<Arc<dyn Database>> {
-        self.database.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set_database(&self, database: Option<Arc<dyn Database>>) {
-        *self.database.write().unwrap_or_else(PoisonError::into_inner) = database;
-    }
-
-    /// Adds a batch to the data in memory and returns its number.
-    fn accept(&self, mut batch: Batch) -> u64 {
-        let mut state = self.state();
-        let given_way = state.outbox.apply(&batch);
-        if !given_way.attempts.is_empty() {
-            let notifications = given_way.attempts.len();
-            tracing::error!(notifications, "too many queued notifications: dropping the oldest");
-            batch.attempts.extend(given_way.attempts);
-            batch.receiver_states.extend(given_way.receiver_states);
-        }
-        let newest = batch.outcomes.iter().map(|outcome| outcome.seq).max().unwrap_or_default();
-        state.last_seq = state.last_seq.max(newest);
-        let shed = state.pending.absorb(batch);
-        state.accepted += 1;
-        state.waiting_since.get_or_insert_with(Instant::now);
-        let (number, waiting) = (state.accepted, state.pending.outcomes.len());
-        drop(state);
-        self.shed(shed);
-        self.metrics.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
-        self.work.notify_one();
-        number
-    }
-
-    fn shed(&self, outcomes: u64) {
-        if outcomes > 0 {
-            self.metrics.dropped.inc_by(outcomes);
-            tracing::error!(outcomes, "the store is unavailable and memory is full: dropping the oldest outcomes");
-        }
     }
 }
 

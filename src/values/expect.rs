@@ -16,7 +16,7 @@ const SHOWN: usize = 200;
 
 /// Actual value that a matcher is applied to.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Seen {
+pub enum Actual {
     /// There is no value.
     Nothing,
     /// One value.
@@ -25,7 +25,7 @@ pub enum Seen {
     Many(Vec<Json>),
 }
 
-impl Seen {
+impl Actual {
     /// Creates a text value.
     pub fn text(text: impl Into<String>) -> Self {
         Self::One(Json::String(text.into()))
@@ -51,7 +51,7 @@ pub fn cut(text: &str, characters: usize) -> String {
 
 /// A matcher with resolved names.
 #[derive(Debug, Clone)]
-pub enum Filled {
+pub enum ResolvedMatcher {
     /// Equals this value.
     Equals(Json),
     /// Contains this, as part of a text or element of a list.
@@ -69,18 +69,18 @@ pub enum Filled {
     /// Is a number in this inclusive range.
     Between(Box<(Decimal, Decimal)>),
     /// Has a number of elements that matches.
-    Count(Box<Filled>),
+    Count(Box<ResolvedMatcher>),
     /// Exists, or does not exist.
     Exists(bool),
     /// Equals one of these values.
     OneOf(Vec<Json>),
     /// Does not match.
-    Not(Box<Filled>),
+    Not(Box<ResolvedMatcher>),
     /// Conforms to a JSON Schema.
     Schema(Arc<jsonschema::Validator>),
 }
 
-impl Filled {
+impl ResolvedMatcher {
     /// Resolves the names in a matcher.
     pub fn new(matcher: &Matcher, values: &Values) -> Result<Self, Failure> {
         let number = |value: &Value| {
@@ -107,20 +107,20 @@ impl Filled {
     }
 
     /// Returns whether a value matches.
-    pub fn holds(&self, seen: &Seen) -> bool {
+    pub fn holds(&self, seen: &Actual) -> bool {
         match self {
-            Self::Exists(exists) => (*seen != Seen::Nothing) == *exists,
+            Self::Exists(exists) => (*seen != Actual::Nothing) == *exists,
             Self::Not(inner) => !inner.holds(seen),
             Self::Count(inner) => match seen {
-                Seen::Nothing => inner.holds(&Seen::One(0.into())),
-                Seen::One(Json::Array(items)) | Seen::Many(items) => inner.holds(&Seen::One(items.len().into())),
-                Seen::One(Json::Object(entries)) => inner.holds(&Seen::One(entries.len().into())),
-                Seen::One(_) => inner.holds(&Seen::One(1.into())),
+                Actual::Nothing => inner.holds(&Actual::One(0.into())),
+                Actual::One(Json::Array(items)) | Actual::Many(items) => inner.holds(&Actual::One(items.len().into())),
+                Actual::One(Json::Object(entries)) => inner.holds(&Actual::One(entries.len().into())),
+                Actual::One(_) => inner.holds(&Actual::One(1.into())),
             },
             _ => match seen {
-                Seen::Nothing => false,
-                Seen::One(value) => self.holds_for(value),
-                Seen::Many(values) => self.holds_for(&Json::Array(values.clone())),
+                Actual::Nothing => false,
+                Actual::One(value) => self.holds_for(value),
+                Actual::Many(values) => self.holds_for(&Json::Array(values.clone())),
             },
         }
     }
@@ -166,7 +166,7 @@ impl Filled {
     }
 
     /// Describes a text that has the expected appearance but different characters.
-    fn look_alike(&self, seen: &Seen) -> Option<String> {
+    fn look_alike(&self, seen: &Actual) -> Option<String> {
         let wanted: Vec<&str> = match self {
             Self::Equals(Json::String(text)) | Self::Contains(text) | Self::StartsWith(text) | Self::EndsWith(text) => {
                 vec![text]
@@ -175,8 +175,8 @@ impl Filled {
             _ => return None,
         };
         let texts: Vec<&str> = match seen {
-            Seen::One(Json::String(text)) => vec![text],
-            Seen::One(Json::Array(values)) | Seen::Many(values) => values.iter().filter_map(Json::as_str).collect(),
+            Actual::One(Json::String(text)) => vec![text],
+            Actual::One(Json::Array(values)) | Actual::Many(values) => values.iter().filter_map(Json::as_str).collect(),
             _ => return None,
         };
         let mut pairs = wanted.iter().flat_map(|wanted| texts.iter().map(move |text| (*wanted, *text)));
@@ -185,16 +185,16 @@ impl Filled {
     }
 
     /// Describes a mismatch that is not obvious from both values.
-    pub fn misfit(&self, seen: &Seen) -> Option<String> {
+    pub fn mismatch(&self, seen: &Actual) -> Option<String> {
         let (whole, schema) = match self {
             Self::Schema(schema) => (None::<Json>, schema),
             _ => return self.look_alike(seen),
         };
         let mut whole = whole;
         let value = match seen {
-            Seen::Nothing => return None,
-            Seen::One(value) => value,
-            Seen::Many(values) => whole.insert(Json::Array(values.clone())),
+            Actual::Nothing => return None,
+            Actual::One(value) => value,
+            Actual::Many(values) => whole.insert(Json::Array(values.clone())),
         };
         if !is_countable(value) {
             return Some("a number in it is too large to be compared".to_owned());
@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn matchers_hold_for_what_they_say_and_for_nothing_else() {
-        let check = |filled: &Filled, good: &[Seen], bad: &[Seen]| {
+        let check = |filled: &ResolvedMatcher, good: &[Actual], bad: &[Actual]| {
             for seen in good {
                 assert!(filled.holds(seen), "{} should hold for {}", filled.show(), seen.show());
             }
@@ -281,57 +281,57 @@ mod tests {
                 assert!(!filled.holds(seen), "{} should not hold for {}", filled.show(), seen.show());
             }
         };
-        let one = |value: Json| Seen::One(value);
+        let one = |value: Json| Actual::One(value);
         check(
-            &Filled::Equals(json!(1)),
+            &ResolvedMatcher::Equals(json!(1)),
             &[one(json!(1)), one(json!(1.0))],
-            &[one(json!("1")), one(json!(2)), Seen::Nothing],
+            &[one(json!("1")), one(json!(2)), Actual::Nothing],
         );
         let big = |text: &str| serde_json::from_str::<Json>(text).unwrap();
         check(
-            &Filled::Equals(big("9007199254740992")),
+            &ResolvedMatcher::Equals(big("9007199254740992")),
             &[one(big("9007199254740992.0"))],
             &[one(big("9007199254740993"))],
         );
         check(
-            &Filled::LessThan(Decimal::parse("18446744073709551615").unwrap()),
+            &ResolvedMatcher::LessThan(Decimal::parse("18446744073709551615").unwrap()),
             &[one(big("18446744073709551614"))],
             &[one(big("18446744073709551615")), one(big("1e400"))],
         );
         check(
-            &Filled::Equals(json!({"a": [1, "x"]})),
+            &ResolvedMatcher::Equals(json!({"a": [1, "x"]})),
             &[one(json!({"a": [1.0, "x"]}))],
             &[one(json!({"a": [1]})), one(json!({}))],
         );
         check(
-            &Filled::Contains("b".into()),
+            &ResolvedMatcher::Contains("b".into()),
             &[one(json!("abc")), one(json!(["b"]))],
             &[one(json!("ac")), one(json!(["ab"]))],
         );
         check(
-            &Filled::LessThan(Decimal::parse("5").unwrap()),
+            &ResolvedMatcher::LessThan(Decimal::parse("5").unwrap()),
             &[one(json!(4)), one(json!(" 4.5 "))],
             &[one(json!(5)), one(json!("x")), one(json!(null))],
         );
         check(
-            &Filled::Between(Box::new((Decimal::parse("1").unwrap(), Decimal::parse("2").unwrap()))),
+            &ResolvedMatcher::Between(Box::new((Decimal::parse("1").unwrap(), Decimal::parse("2").unwrap()))),
             &[one(json!(1)), one(json!(2))],
             &[one(json!(2.1))],
         );
         check(
-            &Filled::Count(Box::new(Filled::Equals(json!(2)))),
-            &[one(json!([1, 2])), Seen::Many(vec![json!(1), json!(2)])],
-            &[Seen::Nothing, one(json!([1]))],
+            &ResolvedMatcher::Count(Box::new(ResolvedMatcher::Equals(json!(2)))),
+            &[one(json!([1, 2])), Actual::Many(vec![json!(1), json!(2)])],
+            &[Actual::Nothing, one(json!([1]))],
         );
-        check(&Filled::Exists(false), &[Seen::Nothing], &[one(json!(null)), one(json!(0))]);
+        check(&ResolvedMatcher::Exists(false), &[Actual::Nothing], &[one(json!(null)), one(json!(0))]);
         check(
-            &Filled::Not(Box::new(Filled::Equals(json!("a")))),
-            &[one(json!("b")), Seen::Nothing],
+            &ResolvedMatcher::Not(Box::new(ResolvedMatcher::Equals(json!("a")))),
+            &[one(json!("b")), Actual::Nothing],
             &[one(json!("a"))],
         );
-        check(&Filled::OneOf(vec![json!(200), json!(204)]), &[one(json!(204))], &[one(json!(500))]);
+        check(&ResolvedMatcher::OneOf(vec![json!(200), json!(204)]), &[one(json!(204))], &[one(json!(500))]);
         check(
-            &Filled::Matches(Arc::new(regex::Regex::new("^a+$").unwrap())),
+            &ResolvedMatcher::Matches(Arc::new(regex::Regex::new("^a+$").unwrap())),
             &[one(json!("aa"))],
             &[one(json!("ab")), one(json!(5))],
         );

@@ -176,7 +176,7 @@ impl Values {
             Reference::Run(RunField::Id) => self.run.to_string(),
             Reference::Run(RunField::StartedAt) => self.started_at.to_rfc3339_opts(SecondsFormat::Millis, true),
             Reference::Run(RunField::Location) => self.location.clone(),
-            Reference::Saved(name) => {
+            Reference::SavedValue(name) => {
                 return self.saved.get(name).cloned().ok_or_else(|| {
                     Failure::new(Reason::MissingValue, format!("`${{{name}}}` was not saved in this run"))
                 });

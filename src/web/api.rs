@@ -46,7 +46,7 @@ impl From<StoreError> for Problem {
     }
 }
 
-type Answer = Result<Json<Value>, Problem>;
+type ApiResult = Result<Json<Value>, Problem>;
 
 pub(super) fn bad(message: impl Into<String>) -> Problem {
     Problem(StatusCode::BAD_REQUEST, message.into())
@@ -63,7 +63,7 @@ fn said<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, Problem> {
 }
 
 /// Returns the incidents, open ones first.
-pub(super) async fn incidents(With(state): With<Arc<State>>) -> Answer {
+pub(super) async fn incidents(With(state): With<Arc<State>>) -> ApiResult {
     Ok(Json(incidents_in(&*state.store).await?))
 }
 
@@ -80,7 +80,7 @@ fn incident(incident: &Incident) -> Value {
 
 /// Returns the state of the agent and its sinks: whether the agent works, and for each destination its delay, the start
 /// of its failure, the last error and the values it has rejected permanently.
-pub(super) async fn status(With(state): With<Arc<State>>) -> Answer {
+pub(super) async fn status(With(state): With<Arc<State>>) -> ApiResult {
     let overview = Arc::clone(&state.overview.borrow());
     let sinks: Vec<Value> = (state.sinks)().iter().map(sink).collect();
     Ok(Json(json!({
@@ -141,7 +141,7 @@ pub(super) async fn why(
     With(state): With<Arc<State>>,
     Path(id): Path<String>,
     query: Result<Query<WhyQuery>, QueryRejection>,
-) -> Answer {
+) -> ApiResult {
     let query = query.map_err(|refused| bad(refused.body_text()))?.0;
     query.since(Utc::now()).map_err(bad)?;
     if let Some(decisions) = decisions_in(&*state.store, &id, &query).await? {
@@ -226,7 +226,7 @@ fn fared(state: &NotificationRecord) -> Value {
 }
 
 /// Returns the silences and maintenance windows created by operators that have not ended.
-pub(super) async fn silences(With(state): With<Arc<State>>) -> Answer {
+pub(super) async fn silences(With(state): With<Arc<State>>) -> ApiResult {
     Ok(Json(mutes_in(&*state.store).await?))
 }
 
@@ -322,7 +322,7 @@ pub(super) async fn silence(
     With(state): With<Arc<State>>,
     headers: HeaderMap,
     body: Result<Json<MuteBody>, JsonRejection>,
-) -> Answer {
+) -> ApiResult {
     ask(&state, &headers, said(body)?.asked(false)?).await
 }
 
@@ -331,12 +331,12 @@ pub(super) async fn maintain(
     With(state): With<Arc<State>>,
     headers: HeaderMap,
     body: Result<Json<MuteBody>, JsonRejection>,
-) -> Answer {
+) -> ApiResult {
     ask(&state, &headers, said(body)?.asked(true)?).await
 }
 
 /// Ends a silence or maintenance window.
-pub(super) async fn expire(With(state): With<Arc<State>>, headers: HeaderMap, Path(id): Path<String>) -> Answer {
+pub(super) async fn expire(With(state): With<Arc<State>>, headers: HeaderMap, Path(id): Path<String>) -> ApiResult {
     ask(&state, &headers, AlertAction::Expire { id }).await
 }
 
@@ -356,7 +356,7 @@ pub(super) async fn acknowledge(
     headers: HeaderMap,
     Path(key): Path<String>,
     body: Result<Json<AckBody>, JsonRejection>,
-) -> Answer {
+) -> ApiResult {
     let body = said(body)?;
     ask(&state, &headers, acknowledging(key, body.author, body.length.as_deref())?).await
 }
@@ -367,7 +367,7 @@ pub(super) async fn unacknowledge(
     headers: HeaderMap,
     Path(key): Path<String>,
     body: Result<Json<AckBody>, JsonRejection>,
-) -> Answer {
+) -> ApiResult {
     let asked = unacknowledge_asked(key, said(body)?.author).map_err(bad)?;
     ask(&state, &headers, asked).await
 }
@@ -386,7 +386,7 @@ pub(super) async fn resolve(
     headers: HeaderMap,
     Path(key): Path<String>,
     body: Result<Json<ResolveBody>, JsonRejection>,
-) -> Answer {
+) -> ApiResult {
     let body = said(body)?;
     ask(&state, &headers, resolving(key, body.author, body.reason)?).await
 }
@@ -417,7 +417,7 @@ pub(super) fn resolving(key: String, author: String, reason: String) -> Result<A
     Ok(AlertAction::Resolve { key, author, reason })
 }
 
-async fn ask(state: &State, headers: &HeaderMap, asked: AlertAction) -> Answer {
+async fn ask(state: &State, headers: &HeaderMap, asked: AlertAction) -> ApiResult {
     // Another site must not be able to make a visitor's browser silence anything. A browser that does not send this
     // header cannot do so either: browsers send a preflight request before they send JSON to another origin.
     if headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none") {

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use prometheus::{Gauge, IntCounter, Registry};
 use tokio::sync::Semaphore;
 
-use crate::blackbox::{Config, Log, Module, Modules, Permit, Prober};
+use crate::blackbox::{Config, Log, Module, Modules, Prober, TargetPolicy};
 
 /// Maximum number of results in the history.
 const KEPT: usize = 100;
@@ -26,7 +26,7 @@ pub struct Probes {
 /// Settings in effect.
 pub(super) struct Loaded {
     pub(super) modules: Arc<Modules>,
-    pub(super) permit: Permit,
+    pub(super) permit: TargetPolicy,
     pub(super) places: Arc<Semaphore>,
     pub(super) max: usize,
 }

@@ -11,7 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::failure::of_io;
-use super::family::Family;
+use super::family::AddressFamily;
 use super::resolver::{Found, Resolver};
 use super::{Reach, failure};
 use crate::names::Reason;
@@ -24,9 +24,9 @@ const MAX_ADDRESSES: usize = 8;
 
 /// Options for connecting to a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Route {
+pub struct DialOptions {
     /// Address families that are used.
-    pub family: Family,
+    pub family: AddressFamily,
     /// Local address of connections. `None` lets the system choose.
     pub source: Option<IpAddr>,
     /// Address and port to connect to, regardless of the name and port.
@@ -55,7 +55,7 @@ impl Resolved {
 
 /// A TCP connection.
 #[derive(Debug)]
-pub struct Dialed {
+pub struct TcpConnection {
     /// The socket, with `TCP_NODELAY` set.
     pub stream: TcpStream,
     /// Address of the peer.
@@ -86,7 +86,7 @@ impl Dialer {
 
     /// Resolves a host to at least one address, in the order in which they should be tried. An IP address (IPv6 with or
     /// without brackets) needs no lookup.
-    pub async fn resolve(&self, host: &str, route: &Route) -> Result<Resolved, Failure> {
+    pub async fn resolve(&self, host: &str, route: &DialOptions) -> Result<Resolved, Failure> {
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let known =
             |address| Resolved { host: bare.to_owned(), addresses: vec![address], took: Duration::ZERO, rest: None };
@@ -98,8 +98,8 @@ impl Dialer {
             Err(_) => {
                 let began = Instant::now();
                 let family = match route.source {
-                    Some(IpAddr::V4(_)) if route.family == Family::Any => Family::Only4,
-                    Some(IpAddr::V6(_)) if route.family == Family::Any => Family::Only6,
+                    Some(IpAddr::V4(_)) if route.family == AddressFamily::Any => AddressFamily::Only4,
+                    Some(IpAddr::V6(_)) if route.family == AddressFamily::Any => AddressFamily::Only6,
                     _ => route.family,
                 };
                 (self.resolver.lookup(bare, family).await?, began.elapsed())
@@ -108,8 +108,8 @@ impl Dialer {
         let addresses = route.choose(found.addresses);
         if addresses.is_empty() {
             let kind = match (route.family, route.source) {
-                (Family::Only4, _) => "IPv4 address",
-                (Family::Only6, _) => "IPv6 address",
+                (AddressFamily::Only4, _) => "IPv4 address",
+                (AddressFamily::Only6, _) => "IPv6 address",
                 (_, Some(IpAddr::V4(_))) => "IPv4 address, as the source address is one",
                 (_, Some(IpAddr::V6(_))) => "IPv6 address, as the source address is one",
                 _ => "address",
@@ -120,7 +120,7 @@ impl Dialer {
     }
 
     /// Resolves a host and connects to it.
-    pub async fn dial(&self, host: &str, port: u16, route: &Route) -> Result<Dialed, Failure> {
+    pub async fn dial(&self, host: &str, port: u16, route: &DialOptions) -> Result<TcpConnection, Failure> {
         let resolved = self.resolve(host, route).await?;
         self.connect(resolved, port, route).await
     }
@@ -131,7 +131,7 @@ impl Dialer {
         if self.reach.closed().owner(port).is_none() {
             return Ok(());
         }
-        let Ok(resolved) = self.resolve(host, &Route::default()).await else { return Ok(()) };
+        let Ok(resolved) = self.resolve(host, &DialOptions::default()).await else { return Ok(()) };
         let rest = match resolved.rest {
             Some(rest) => rest.await,
             None => Vec::new(),
@@ -142,7 +142,7 @@ impl Dialer {
 
     /// Opens a connection to a host. Tries its addresses in order, the next one as soon as the previous one has failed
     /// or has not responded for 250 ms.
-    pub async fn connect(&self, resolved: Resolved, port: u16, route: &Route) -> Result<Dialed, Failure> {
+    pub async fn connect(&self, resolved: Resolved, port: u16, route: &DialOptions) -> Result<TcpConnection, Failure> {
         let (resolve, source) = (resolved.took, route.source);
         let port = route.pinned.map_or(port, |pinned| pinned.port());
         let began = Instant::now();
@@ -150,7 +150,7 @@ impl Dialer {
         let connect = began.elapsed();
         // Waiting for more data before sending (Nagle's algorithm) would only distort the measured times.
         stream.set_nodelay(true).map_err(|error| no_connection(peer, &error))?;
-        Ok(Dialed { stream, peer, resolve, connect })
+        Ok(TcpConnection { stream, peer, resolve, connect })
     }
 
     /// Attempts a connection to the addresses of a host and returns the first success; the other attempts are dropped.
@@ -184,7 +184,7 @@ impl Dialer {
     }
 }
 
-impl Route {
+impl DialOptions {
     /// Returns the usable addresses without duplicates, in the order in which they are tried. Families alternate,
     /// starting with the preferred one or that of the first address.
     pub(super) fn choose(&self, found: Vec<IpAddr>) -> Vec<IpAddr> {
@@ -196,9 +196,11 @@ impl Route {
             }
         }
         let six_first = match self.family {
-            Family::Prefer4 => false,
-            Family::Prefer6 => true,
-            Family::Any | Family::Only4 | Family::Only6 => fit.first().is_some_and(IpAddr::is_ipv6),
+            AddressFamily::Prefer4 => false,
+            AddressFamily::Prefer6 => true,
+            AddressFamily::Any | AddressFamily::Only4 | AddressFamily::Only6 => {
+                fit.first().is_some_and(IpAddr::is_ipv6)
+            }
         };
         let (first, second): (Vec<_>, Vec<_>) = fit.into_iter().partition(|address| address.is_ipv6() == six_first);
         let (mut first, mut second) = (first.into_iter(), second.into_iter());

@@ -130,7 +130,7 @@ impl Driver {
 
 /// Head of a response.
 #[derive(Debug, Clone)]
-pub struct Head {
+pub struct ResponseHead {
     /// Status code.
     pub status: StatusCode,
     /// HTTP version of the response.
@@ -141,7 +141,7 @@ pub struct Head {
 
 /// A request without a response.
 #[derive(Debug)]
-pub struct Unanswered {
+pub struct NoResponse {
     /// Failure for the outcome.
     pub failure: Failure,
     /// Whether the request was not sent, so that it can safely be sent again on another connection.
@@ -149,9 +149,9 @@ pub struct Unanswered {
 }
 
 /// A response whose head was received. The body is read from the connection.
-pub struct Answer<'c> {
+pub struct StreamingResponse<'c> {
     /// Head of the response.
-    pub head: Head,
+    pub head: ResponseHead,
     /// Time from sending the request to receiving the head.
     pub processing: Duration,
     /// Number of body bytes received so far.
@@ -211,7 +211,7 @@ impl Connection {
 
     /// Sends a request and waits for the head of its response. HTTP/1 requires a path, or a full URI for a proxy, and a
     /// `Host` header; HTTP/2 requires a full URI. Informational responses (1xx) are skipped.
-    pub async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Answer<'_>, Unanswered> {
+    pub async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<StreamingResponse<'_>, NoResponse> {
         let Self { sender, driver } = self;
         let began = Instant::now();
         let ready = match sender {
@@ -219,7 +219,7 @@ impl Connection {
             Sender::Http2(sender) => driver.drive(sender.ready()).await,
         };
         if let Err(error) = ready {
-            return Err(Unanswered { failure: driver.failure(&error), unsent: true });
+            return Err(NoResponse { failure: driver.failure(&error), unsent: true });
         }
         let answer: Result<Response<Incoming>, hyper::Error> = match sender {
             Sender::Http1(sender) => driver.drive(sender.send_request(request)).await,
@@ -229,16 +229,16 @@ impl Connection {
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
-                return Err(Unanswered { failure: driver.failure(&error), unsent: error.is_canceled() });
+                return Err(NoResponse { failure: driver.failure(&error), unsent: error.is_canceled() });
             }
         };
         let (parts, body) = answer.into_parts();
-        let head = Head { status: parts.status, version: parts.version, headers: parts.headers };
-        Ok(Answer { head, processing, bytes: 0, trailers: None, driver, body, headed: Instant::now() })
+        let head = ResponseHead { status: parts.status, version: parts.version, headers: parts.headers };
+        Ok(StreamingResponse { head, processing, bytes: 0, trailers: None, driver, body, headed: Instant::now() })
     }
 }
 
-impl Answer<'_> {
+impl StreamingResponse<'_> {
     /// Returns the next part of the body as received, or `None` at the end, when the trailers are available.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
         loop {

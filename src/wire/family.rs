@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 /// Address families of a name that are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Family {
+pub enum AddressFamily {
     /// All addresses, alternating between IPv6 and IPv4.
     #[default]
     Any,
@@ -18,7 +18,7 @@ pub enum Family {
     Only6,
 }
 
-impl Family {
+impl AddressFamily {
     /// Returns whether an address may be used.
     pub(super) fn takes(self, address: IpAddr) -> bool {
         match self {

@@ -19,14 +19,14 @@ pub mod tls;
 mod tunnel;
 
 pub use crate::outcome::Phases;
-pub use dial::{Dialed, Dialer, Resolved, Route};
-pub use exchange::{Answer, Connection, Head, Protocol, Unanswered, too_large};
+pub use dial::{DialOptions, Dialer, Resolved, TcpConnection};
+pub use exchange::{Connection, NoResponse, Protocol, ResponseHead, StreamingResponse, too_large};
 pub use failure::{of_io, of_spawn, own_limit};
-pub use family::Family;
+pub use family::AddressFamily;
 pub use io::Stream;
 pub use reach::{ClosedPort, ClosedPorts, NetworkPattern, Reach};
 pub use resolver::Resolver;
-pub use secure::{Offer, Refused, Secured, secure, server_name};
+pub use secure::{AlpnOffer, HandshakeError, TlsConnection, secure, server_name};
 pub use tunnel::tunnel;
 
 #[cfg(test)]

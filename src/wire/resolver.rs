@@ -24,7 +24,7 @@ use hickory_resolver::system_conf::parse_resolv_conf;
 use hickory_resolver::{Hosts, Resolver as Client, TokioResolver};
 use tokio::runtime::Handle;
 
-use super::Family;
+use super::AddressFamily;
 use super::failure::{of_io, own_limit};
 use crate::names::Reason;
 use crate::outcome::Failure;
@@ -98,7 +98,7 @@ impl Resolver {
 
     /// Resolves a name. Fails with [`Reason::Dns`] if it has no address of the family, and with [`Reason::Resources`]
     /// if the process lacks resources for the query.
-    pub(super) async fn lookup(&self, host: &str, family: Family) -> Result<Found, Failure> {
+    pub(super) async fn lookup(&self, host: &str, family: AddressFamily) -> Result<Found, Failure> {
         let name = Name::from_str_relaxed(host).ok().filter(|name| name.num_labels() > 0);
         let name = name.ok_or_else(|| unresolved(host, "it is not a name"))?;
         let system = self.system().map_err(|error| unreadable(host, &error))?;
@@ -184,7 +184,7 @@ impl reqwest::dns::Resolve for Resolver {
     fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
         let resolver = self.clone();
         Box::pin(async move {
-            let found = resolver.lookup(name.as_str(), Family::Any).await.map_err(|failure| failure.message)?;
+            let found = resolver.lookup(name.as_str(), AddressFamily::Any).await.map_err(|failure| failure.message)?;
             let addresses = found.addresses.into_iter().map(|ip| SocketAddr::new(ip, 0));
             Ok(Box::new(addresses) as reqwest::dns::Addrs)
         })
@@ -223,7 +223,7 @@ fn stamp(path: &Path) -> Option<Stamp> {
 }
 
 impl System {
-    fn in_hosts(&self, name: &Name, family: Family) -> Option<Vec<IpAddr>> {
+    fn in_hosts(&self, name: &Name, family: AddressFamily) -> Option<Vec<IpAddr>> {
         let of = |kind| self.hosts.lookup_static_host(&Query::query(name.clone(), kind));
         let found = [RecordType::AAAA, RecordType::A].into_iter().filter_map(of);
         let addresses: Vec<IpAddr> = found
@@ -249,7 +249,7 @@ impl System {
         }
     }
 
-    async fn addresses(&self, name: Name, family: Family) -> Result<Found, NetError> {
+    async fn addresses(&self, name: Name, family: AddressFamily) -> Result<Found, NetError> {
         let ask = |kind| {
             let (client, name) = (self.client.clone(), name.clone());
             async move {
@@ -260,11 +260,11 @@ impl System {
         };
         let whole = |addresses| Found { addresses, rest: None };
         match family {
-            Family::Only4 => ask(RecordType::A).await.map(whole),
-            Family::Only6 => ask(RecordType::AAAA).await.map(whole),
-            Family::Prefer4 => first_of(ask(RecordType::A), ask(RecordType::AAAA)).await.map(whole),
-            Family::Prefer6 => first_of(ask(RecordType::AAAA), ask(RecordType::A)).await.map(whole),
-            Family::Any => both(ask(RecordType::AAAA), ask(RecordType::A)).await,
+            AddressFamily::Only4 => ask(RecordType::A).await.map(whole),
+            AddressFamily::Only6 => ask(RecordType::AAAA).await.map(whole),
+            AddressFamily::Prefer4 => first_of(ask(RecordType::A), ask(RecordType::AAAA)).await.map(whole),
+            AddressFamily::Prefer6 => first_of(ask(RecordType::AAAA), ask(RecordType::A)).await.map(whole),
+            AddressFamily::Any => both(ask(RecordType::AAAA), ask(RecordType::A)).await,
         }
     }
 }

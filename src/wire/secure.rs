@@ -16,7 +16,7 @@ use crate::wire::tls;
 
 /// Protocols offered in the TLS handshake (ALPN, RFC 7301).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Offer {
+pub enum AlpnOffer {
     /// No protocol; the extension is not sent.
     #[default]
     Nothing,
@@ -28,7 +28,7 @@ pub enum Offer {
     Http,
 }
 
-impl Offer {
+impl AlpnOffer {
     fn names(self) -> Vec<Vec<u8>> {
         let names: &[&[u8]] = match self {
             Self::Nothing => &[],
@@ -42,7 +42,7 @@ impl Offer {
 
 /// A TLS connection with its parameters.
 #[derive(Debug)]
-pub struct Secured {
+pub struct TlsConnection {
     /// The encrypted stream.
     pub stream: TlsStream<TcpStream>,
     /// Duration of the handshake.
@@ -57,7 +57,7 @@ pub struct Secured {
     pub alpn: Option<Vec<u8>>,
 }
 
-impl Secured {
+impl TlsConnection {
     /// Returns whether the server selected HTTP/2.
     pub fn is_http2(&self) -> bool {
         self.alpn.as_deref() == Some(b"h2")
@@ -66,7 +66,7 @@ impl Secured {
 
 /// A failed handshake.
 #[derive(Debug)]
-pub struct Refused {
+pub struct HandshakeError {
     /// Failure for the outcome.
     pub failure: Failure,
     /// Certificates of the server, its own first, including rejected ones. Empty if the handshake failed before they
@@ -87,15 +87,15 @@ pub async fn secure(
     stream: TcpStream,
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
-    offer: Offer,
-) -> Result<Secured, Refused> {
+    offer: AlpnOffer,
+) -> Result<TlsConnection, HandshakeError> {
     let began = Instant::now();
     let connector = TlsConnector::from(config);
     let (done, chain) = tls::watched(connector.with_alpn(offer.names()).connect(name, stream)).await;
     let took = began.elapsed();
     let stream = match done {
         Ok(stream) => stream,
-        Err(error) => return Err(Refused { failure: refusal(&error), chain }),
+        Err(error) => return Err(HandshakeError { failure: refusal(&error), chain }),
     };
     let session = stream.get_ref().1;
     let (version, cipher) = (session.protocol_version(), session.negotiated_cipher_suite().map(|suite| suite.suite()));
@@ -105,7 +105,7 @@ pub async fn secure(
     } else {
         chain
     };
-    Ok(Secured { stream, took, version, cipher, chain, alpn })
+    Ok(TlsConnection { stream, took, version, cipher, chain, alpn })
 }
 
 fn refusal(error: &std::io::Error) -> Failure {

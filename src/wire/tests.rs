@@ -38,7 +38,8 @@ async fn head(stream: &mut TcpStream) -> String {
 }
 
 async fn connected(address: SocketAddr, protocol: Protocol) -> Connection {
-    let dialed = Dialer::default().dial(&address.ip().to_string(), address.port(), &Route::default()).await.unwrap();
+    let dialed =
+        Dialer::default().dial(&address.ip().to_string(), address.port(), &DialOptions::default()).await.unwrap();
     Connection::begin(Stream::Plain(dialed.stream), protocol).await.unwrap()
 }
 
@@ -47,34 +48,34 @@ async fn addresses_are_chosen_by_family_and_source() {
     let four: IpAddr = "127.0.0.1".parse().unwrap();
     let six: IpAddr = "::1".parse().unwrap();
     let check = |family, source, expected: &[IpAddr]| {
-        let route = Route { family, source, pinned: None };
+        let route = DialOptions { family, source, pinned: None };
         assert_eq!(route.choose(vec![six, four, four]), expected, "{family:?} {source:?}");
     };
-    check(Family::Any, None, &[six, four]);
-    check(Family::Prefer4, None, &[four, six]);
-    check(Family::Prefer6, None, &[six, four]);
-    check(Family::Only4, None, &[four]);
-    check(Family::Only6, None, &[six]);
-    check(Family::Any, Some(four), &[four]);
-    check(Family::Only6, Some(four), &[]);
-    let only6 = Route { family: Family::Only6, ..Route::default() };
+    check(AddressFamily::Any, None, &[six, four]);
+    check(AddressFamily::Prefer4, None, &[four, six]);
+    check(AddressFamily::Prefer6, None, &[six, four]);
+    check(AddressFamily::Only4, None, &[four]);
+    check(AddressFamily::Only6, None, &[six]);
+    check(AddressFamily::Any, Some(four), &[four]);
+    check(AddressFamily::Only6, Some(four), &[]);
+    let only6 = DialOptions { family: AddressFamily::Only6, ..DialOptions::default() };
     let failure = Dialer::default().resolve("127.0.0.1", &only6).await.map(drop).unwrap_err();
     assert_eq!((failure.reason, failure.message.as_str()), (Reason::Dns, "`127.0.0.1` has no IPv6 address"));
-    assert_eq!(Dialer::default().resolve("[::1]", &Route::default()).await.unwrap().addresses, [six]);
-    let failure = Dialer::default().resolve("no such name", &Route::default()).await.map(drop).unwrap_err();
+    assert_eq!(Dialer::default().resolve("[::1]", &DialOptions::default()).await.unwrap().addresses, [six]);
+    let failure = Dialer::default().resolve("no such name", &DialOptions::default()).await.map(drop).unwrap_err();
     assert_eq!(failure.reason, Reason::Dns);
 }
 
 #[tokio::test]
 async fn a_pinned_address_is_taken_whatever_the_name() {
     let (listener, address) = listener().await;
-    let route = Route { pinned: Some(address), ..Route::default() };
+    let route = DialOptions { pinned: Some(address), ..DialOptions::default() };
     let dialed = Dialer::default().dial("no such name", 1, &route).await.unwrap();
     assert_eq!(dialed.peer, address);
     drop(listener);
     let failure = Dialer::default().dial("no such name", 1, &route).await.unwrap_err();
     assert_eq!(failure.reason, Reason::Connect);
-    let elsewhere = Route { source: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))), ..Route::default() };
+    let elsewhere = DialOptions { source: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))), ..DialOptions::default() };
     let failure = Dialer::default().dial("127.0.0.1", address.port(), &elsewhere).await.unwrap_err();
     assert_eq!(failure.reason, Reason::Configuration);
 }
@@ -201,12 +202,12 @@ async fn certificates_are_seen_whether_or_not_they_are_accepted() {
     });
     let trusted = Trusted::system();
     let insecure = trusted.build(Settings { insecure: true, ..Settings::default() }).unwrap();
-    let route = Route::default();
+    let route = DialOptions::default();
     let name = || server_name("localhost").unwrap();
     let stream = Dialer::default().dial("127.0.0.1", address.port(), &route).await.unwrap().stream;
-    let refused = secure(stream, trusted.client_config(), name(), Offer::Http).await.unwrap_err();
+    let refused = secure(stream, trusted.client_config(), name(), AlpnOffer::Http).await.unwrap_err();
     assert_eq!((refused.failure.reason, refused.chain.as_slice()), (Reason::Certificate, &[der.clone()][..]));
-    for (offer, alpn) in [(Offer::Http, Some(&b"h2"[..])), (Offer::Nothing, None)] {
+    for (offer, alpn) in [(AlpnOffer::Http, Some(&b"h2"[..])), (AlpnOffer::Nothing, None)] {
         let stream = Dialer::default().dial("127.0.0.1", address.port(), &route).await.unwrap().stream;
         let secured = secure(stream, Arc::clone(&insecure), name(), offer).await.unwrap();
         assert_eq!((secured.alpn.as_deref(), secured.chain.as_slice()), (alpn, &[der.clone()][..]));
@@ -251,7 +252,8 @@ async fn a_proxy_opens_a_tunnel_or_says_why_not() {
             stream.write_all(answer.as_bytes()).await.unwrap();
             asked
         });
-        let mut stream = Dialer::default().dial("127.0.0.1", address.port(), &Route::default()).await.unwrap().stream;
+        let mut stream =
+            Dialer::default().dial("127.0.0.1", address.port(), &DialOptions::default()).await.unwrap().stream;
         let opened = tunnel(&mut stream, "example.com:443", Some("Basic eDp5"), &[]).await;
         assert_eq!(opened.map_err(|failure| failure.reason), expected, "{answer}");
         let asked = server.await.unwrap();
@@ -312,16 +314,19 @@ async fn a_closed_port_is_not_connected_to_by_any_of_its_names() {
     let (listener, address) = listener().await;
     let dialer = Dialer::new(Reach::of_agent(), Resolver::default());
     let _closed = dialer.reach().closed().close(address.port(), "a driver");
-    let pinned = Route { pinned: Some(address), ..Route::default() };
-    for (host, route) in
-        [("127.0.0.1", Route::default()), ("localhost", Route::default()), ("0.0.0.0", Route::default()), ("x", pinned)]
-    {
+    let pinned = DialOptions { pinned: Some(address), ..DialOptions::default() };
+    for (host, route) in [
+        ("127.0.0.1", DialOptions::default()),
+        ("localhost", DialOptions::default()),
+        ("0.0.0.0", DialOptions::default()),
+        ("x", pinned),
+    ] {
         let failure = dialer.dial(host, address.port(), &route).await.unwrap_err();
         assert_eq!(failure.reason, Reason::Configuration, "{host}");
         assert!(failure.message.contains("`allow.network`"), "{}", failure.message);
     }
     dialer.reach().allow(vec![NetworkPattern::parse(&address.to_string()).unwrap()]);
-    dialer.dial("127.0.0.1", address.port(), &Route::default()).await.unwrap();
+    dialer.dial("127.0.0.1", address.port(), &DialOptions::default()).await.unwrap();
     drop(listener);
 }
 

@@ -21,7 +21,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _,
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use wachta::blackbox::{self, Permit, Prober};
+use wachta::blackbox::{self, Prober, TargetPolicy};
 use wachta::wire::tls::Trusted;
 
 use crate::support::{Folder, until};
@@ -356,7 +356,7 @@ async fn answers_are_those_of_blackbox_exporter() {
     for (name, target, success) in cases {
         let theirs = exporter.probe(name, &target).await;
         let module = modules.get(name).unwrap();
-        let request = blackbox::Request { target: &target, hostname: None, timeout: LIMIT, permit: &Permit::Any };
+        let request = blackbox::Request { target: &target, hostname: None, timeout: LIMIT, permit: &TargetPolicy::Any };
         let ours = prober.probe(module, request).await;
         let found = differences(&scrape(&theirs), &scrape(&ours.metrics));
         if !found.is_empty() || ours.success != success {

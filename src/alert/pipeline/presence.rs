@@ -2,39 +2,19 @@
 //! scenarios stay open while the incident `agent/<location>` states that they are not monitored.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use chrono::{DateTime, Utc};
 
+use super::idle::Idle;
 use super::{LOCATION, Pipeline};
 use crate::alert::agent::Ticked;
 use crate::alert::flapping;
 use crate::incident::{DecisionReason, Ending, Incident, Subject, Unwatched};
-use crate::scenario::ScenarioId;
 
 /// Topic of the agent's incident while files are unusable.
 const FILES: &str = "files";
 /// Maximum number of unmonitored scenarios that are named.
 const NAMED: usize = 5;
-
-/// Scenarios that do not run although they were not removed, as of the last load of the files.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Idle {
-    /// Files, folders and scenario ids that are unusable, with the problem.
-    pub refused: Vec<(String, String)>,
-    /// Scenarios with `enabled: false`.
-    pub paused: BTreeSet<ScenarioId>,
-}
-
-impl Idle {
-    /// Returns the file, folder or id that prevents a scenario from running, with the problem.
-    fn why_refused(&self, id: &str, source: Option<&str>) -> Option<&(String, String)> {
-        let of = |(what, _): &&(String, String)| {
-            what == id || source.is_some_and(|source| Path::new(source).starts_with(what))
-        };
-        self.refused.iter().find(of)
-    }
-}
 
 impl Pipeline {
     /// Removes the votes and the incident that belong to a former name of the agent's location.

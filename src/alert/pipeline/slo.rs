@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Failure, Idle, Pipeline};
+use super::idle::Idle;
+use super::{Failure, Pipeline};
 use crate::alert::burn_rate::{BurnRateWindows, HistoryRange};
 use crate::alert::fingerprint::FailureFingerprint;
 use crate::alert::suppression::{Suppression, SuppressionDetail};

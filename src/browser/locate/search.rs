@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::{Elsewhere, LocatorQuery, LocatorResult, SCRIPT};
 use crate::browser::errors::CommandError;
 use crate::browser::page::Page;
-use crate::values::expect::{Seen, cut};
+use crate::values::expect::{Actual, cut};
 
 /// Minimum time for a query, in milliseconds, even if the time of the step is up.
 const LEAST: u64 = 250;
@@ -19,11 +19,11 @@ impl Page {
         deadline: Instant,
     ) -> Result<Vec<LocatorResult>, CommandError> {
         self.enter(deadline).await?;
-        self.look_here(queries, deadline).await
+        self.query_document(queries, deadline).await
     }
 
     /// Runs queries once, in the document that the driver is in.
-    pub(in crate::browser) async fn look_here(
+    pub(in crate::browser) async fn query_document(
         &mut self,
         queries: &[LocatorQuery],
         deadline: Instant,
@@ -52,7 +52,7 @@ impl Page {
                     .map(|(at, names)| {
                         let known = known["names"][at].as_array().into_iter().flatten();
                         known
-                            .filter(|name| names.holds(&Seen::One((*name).clone())))
+                            .filter(|name| names.holds(&Actual::One((*name).clone())))
                             .cloned()
                             .collect::<Vec<_>>()
                             .into()

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::diagnostic::Diagnostic;
 use crate::outcome::{Outcome, StepResult, StepStatus, Verdict};
-use crate::scenario::{Pretty, Scenario};
+use crate::scenario::{HumanDuration, Scenario};
 
 /// Colors text if the terminal supports it.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +36,7 @@ pub fn outcome(scenario: &Scenario, outcome: &Outcome, evidence: &Path, paint: P
         paint.with(hue, sign),
         paint.with("1", &outcome.name),
         paint.with(hue, outcome.verdict.as_str()),
-        paint.with("2", &format!("in {}", Pretty(outcome.duration)))
+        paint.with("2", &format!("in {}", HumanDuration(outcome.duration)))
     );
     if outcome.verdict != Verdict::Passed {
         out.push_str(&waterfall(outcome, paint));
@@ -84,7 +84,7 @@ fn waterfall(outcome: &Outcome, paint: Paint) -> String {
             paint.with(hue, sign),
             " ".repeat(start),
             paint.with(hue, &"▬".repeat(length)),
-            paint.with("2", &Pretty(step.duration).to_string()),
+            paint.with("2", &HumanDuration(step.duration).to_string()),
         );
         for note in &step.notes {
             let _ = writeln!(out, "    {}{}", "  ".repeat(step.depth.into()), paint.with("2", &format!("({note})")));
@@ -100,7 +100,7 @@ fn pages(outcome: &Outcome, paint: Paint) -> String {
         let t = &page.timing;
         let times = [("ttfb", t.ttfb), ("lcp", t.lcp)].into_iter().filter_map(|(name, time)| {
             let time = std::time::Duration::try_from_secs_f64((time? * 1000.0).round() / 1000.0).ok()?;
-            Some(format!("{name} {}", Pretty(time)))
+            Some(format!("{name} {}", HumanDuration(time)))
         });
         let shift = t.cls.map(|score| format!("cls {score:.3}"));
         let measured: Vec<String> = times.chain(shift).collect();
@@ -141,7 +141,7 @@ fn failure(
         }
     }
     if let Some(waited) = failure.waited {
-        diagnostic = diagnostic.note(format!("waited: {}", Pretty(waited)));
+        diagnostic = diagnostic.note(format!("waited: {}", HumanDuration(waited)));
     }
     if outcome.verdict == Verdict::Degraded
         && let Some(more) =

@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 
 use super::*;
-use crate::incident::{Acknowledgement, Affected, Ending, Unwatched};
+use crate::incident::{Acknowledgement, Ending, RelatedIncident, Unwatched};
 use crate::notify::template::Templates;
 use crate::notify::{email, message, ntfy, pagerduty, slack, teams, telegram};
 
 /// Returns another incident of the group.
-fn other(name: &str, opening: u64, resolved: bool) -> Affected {
+fn other(name: &str, opening: u64, resolved: bool) -> RelatedIncident {
     let incident = Incident {
         name: name.into(),
         subject: Subject(name.to_lowercase().into()),
@@ -16,7 +16,7 @@ fn other(name: &str, opening: u64, resolved: bool) -> Affected {
         resolved_at: resolved.then(|| at(900)),
         ..incident(opening)
     };
-    Affected::of(&incident)
+    RelatedIncident::of(&incident)
 }
 
 /// Returns a notification of every event, with its typical values.

@@ -204,7 +204,7 @@ async fn a_group_is_acknowledged_when_all_its_problems_are() {
     let mut bench = Bench::new().await;
     let mut group = notification(1);
     let other = Incident { subject: Subject("shop-search".into()), ..incident(1) };
-    group.others = vec![crate::incident::Affected::of(&other)];
+    group.others = vec![crate::incident::RelatedIncident::of(&other)];
     bench.deliver(&group).await;
     bench.account.open("70", "shop-checkout");
     bench.account.open("71", "shop-search");

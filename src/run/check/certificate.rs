@@ -9,10 +9,10 @@ use x509_parser::prelude::X509Certificate;
 
 use crate::names::Reason;
 use crate::outcome::Failure;
-use crate::scenario::Pretty;
+use crate::scenario::HumanDuration;
 use crate::scenario::check::certificate::CertificateFact;
 use crate::values::Values;
-use crate::values::expect::{Filled, Seen};
+use crate::values::expect::{Actual, ResolvedMatcher};
 
 /// Certificate chain and session parameters that a server presented.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,19 +58,19 @@ impl PeerCertificate {
 
     /// Checks one expected property of the certificate at time `now`.
     pub fn judge(&self, fact: &CertificateFact, values: &Values, now: DateTime<Utc>) -> Result<(), Failure> {
-        let text = |text: &str| Seen::text(text);
+        let text = |text: &str| Actual::text(text);
         let (matcher, what, seen) = match fact {
             CertificateFact::ExpiresAfter(limit) => return self.long_enough(*limit, now),
             CertificateFact::Names(matcher) => {
                 let names = self.names.iter().map(|name| Json::from(name.as_str())).collect();
-                (matcher, "the names of the certificate", Seen::Many(names))
+                (matcher, "the names of the certificate", Actual::Many(names))
             }
             CertificateFact::Subject(matcher) => (matcher, "the subject of the certificate", text(&self.subject)),
             CertificateFact::Issuer(matcher) => (matcher, "the issuer of the certificate", text(&self.issuer)),
             CertificateFact::Protocol(matcher) => (matcher, "the version of TLS", text(&self.protocol)),
             CertificateFact::Cipher(matcher) => (matcher, "the cipher suite", text(&self.cipher)),
         };
-        let filled = Filled::new(matcher, values)?;
+        let filled = ResolvedMatcher::new(matcher, values)?;
         if filled.holds(&seen) {
             return Ok(());
         }
@@ -88,10 +88,10 @@ impl PeerCertificate {
         }
         Err(Failure::new(Reason::Certificate, format!("the certificate of {} is about to expire", self.expires_first))
             .compared(
-                format!("valid for more than {}", Pretty(limit)),
+                format!("valid for more than {}", HumanDuration(limit)),
                 format!(
                     "{} left, until {}",
-                    Pretty(left.to_std().unwrap_or_default()),
+                    HumanDuration(left.to_std().unwrap_or_default()),
                     self.expires_at.format("%F %T UTC")
                 ),
             ))

@@ -17,7 +17,7 @@ use super::context::CheckContext;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::wire::tls;
-use crate::wire::{self, Connection, Head, Offer, Protocol, Resolved, Route, of_io, server_name};
+use crate::wire::{self, AlpnOffer, Connection, DialOptions, Protocol, Resolved, ResponseHead, of_io, server_name};
 
 /// A bidirectional byte stream.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -35,7 +35,7 @@ impl CheckContext<'_> {
 
     async fn resolve(&self, host: &str) -> Result<Resolved, Failure> {
         self.waits_for(format!("resolving `{host}`"));
-        let resolved = self.tools.dialer.resolve(host, &Route::default()).await?;
+        let resolved = self.tools.dialer.resolve(host, &DialOptions::default()).await?;
         self.waits_for(format!("connecting to `{host}`"));
         Ok(resolved)
     }
@@ -43,7 +43,7 @@ impl CheckContext<'_> {
     /// Resolves a host and connects to it.
     pub(super) async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, Failure> {
         let resolved = self.resolve(host).await?;
-        let dialed = self.tools.dialer.connect(resolved, port, &Route::default()).await?;
+        let dialed = self.tools.dialer.connect(resolved, port, &DialOptions::default()).await?;
         self.waits_for(format!("waiting for {}", dialed.peer));
         Ok(dialed.stream)
     }
@@ -76,12 +76,12 @@ impl CheckContext<'_> {
         url: &Url,
         mut request: Request<Full<Bytes>>,
         limit: usize,
-    ) -> Result<(Head, Vec<u8>), Failure> {
+    ) -> Result<(ResponseHead, Vec<u8>), Failure> {
         let host = url.host_str().unwrap_or_default();
         let stream = self.connect(host, url.port_or_known_default().unwrap_or(443)).await?;
         let (stream, protocol) = if url.scheme() == "https" {
             let config = self.tools.tls.client_config();
-            let secured = wire::secure(stream, config, server_name(host)?, Offer::Http).await;
+            let secured = wire::secure(stream, config, server_name(host)?, AlpnOffer::Http).await;
             let secured = secured.map_err(|refused| refused.failure)?;
             let protocol = if secured.is_http2() { Protocol::Http2 } else { Protocol::Http1 };
             (wire::Stream::Tls(Box::new(secured.stream)), protocol)

@@ -10,10 +10,10 @@ use crate::diagnostic::Spanned;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::run::RunServices;
-use crate::scenario::Pretty;
+use crate::scenario::HumanDuration;
 use crate::scenario::check::Expected;
 use crate::values::Values;
-use crate::values::expect::{Filled, Seen};
+use crate::values::expect::{Actual, ResolvedMatcher};
 
 /// Context of one check: its services, values and timeout.
 pub(in crate::run) struct CheckContext<'a> {
@@ -39,7 +39,8 @@ impl<'a> CheckContext<'a> {
     pub(super) fn out_of_time(&self) -> Failure {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let still = waiting.as_ref().map(|what| format!(": still {what}")).unwrap_or_default();
-        Failure::new(Reason::Timeout, format!("timed out after {}{still}", Pretty(self.timeout))).waited(self.timeout)
+        Failure::new(Reason::Timeout, format!("timed out after {}{still}", HumanDuration(self.timeout)))
+            .waited(self.timeout)
     }
 
     /// Runs `work` within the timeout and returns its result with the duration.
@@ -54,14 +55,15 @@ impl<'a> CheckContext<'a> {
     }
 
     /// Checks a value against its expectation, if there is one.
-    pub(super) fn held(&self, expected: Option<&Expected>, what: &str, seen: &Seen) -> Result<(), Failure> {
+    pub(super) fn held(&self, expected: Option<&Expected>, what: &str, seen: &Actual) -> Result<(), Failure> {
         let Some(expected) = expected else { return Ok(()) };
-        let filled = Filled::new(&expected.matcher, self.values).map_err(|failure| failure.at(expected.span))?;
+        let filled =
+            ResolvedMatcher::new(&expected.matcher, self.values).map_err(|failure| failure.at(expected.span))?;
         if filled.holds(seen) {
             return Ok(());
         }
-        let what = match filled.misfit(seen) {
-            Some(misfit) => format!("{what}: {misfit}"),
+        let what = match filled.mismatch(seen) {
+            Some(mismatch) => format!("{what}: {mismatch}"),
             None => what.to_owned(),
         };
         Err(Failure::new(Reason::Assertion, what).compared(filled.show(), seen.show()).at(expected.span))
@@ -83,7 +85,7 @@ pub(super) fn configuration<T>(what: &str, at: &Spanned<T>, problem: &str) -> Fa
 pub(super) fn faster_than(limit: Option<&Spanned<Duration>>, took: Duration) -> Result<(), Failure> {
     match limit {
         Some(limit) if took >= limit.value => Err(Failure::new(Reason::Slow, "response too slow")
-            .compared(format!("faster than {}", Pretty(limit.value)), Pretty(took).to_string())
+            .compared(format!("faster than {}", HumanDuration(limit.value)), HumanDuration(took).to_string())
             .waited(took)
             .at(limit.span)),
         _ => Ok(()),

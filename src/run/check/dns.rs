@@ -10,11 +10,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::connection::{Duplex, broken, packets, unanswered};
 use super::context::{CheckContext, configuration, faster_than};
-use super::message::{self, Answer};
+use super::message::{self, DnsResponse};
 use crate::names::Reason;
 use crate::outcome::{Failure, RunId};
 use crate::scenario::check::dns::{DnsCheck, RecordType, Server};
-use crate::values::expect::{Filled, Seen};
+use crate::values::expect::{Actual, ResolvedMatcher};
 
 /// Time to wait for a response before the query is sent again.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub async fn check(check: &DnsCheck, around: &CheckContext<'_>) -> Result<(), Failure> {
     let (answer, took) = around.bounded(ask(check, around)).await?;
     match &check.rcode {
-        Some(_) => around.held(check.rcode.as_ref(), "the response code", &Seen::text(&answer.rcode))?,
+        Some(_) => around.held(check.rcode.as_ref(), "the response code", &Actual::text(&answer.rcode))?,
         None if answer.rcode != "NOERROR" => {
             let failure = Failure::new(Reason::Dns, "the name did not resolve");
             return Err(failure.compared("NOERROR", answer.rcode).at(check.name.span));
@@ -32,7 +32,8 @@ pub async fn check(check: &DnsCheck, around: &CheckContext<'_>) -> Result<(), Fa
     }
     match &check.answer {
         Some(expected) => {
-            let filled = Filled::new(&expected.matcher, around.values).map_err(|failure| failure.at(expected.span))?;
+            let filled =
+                ResolvedMatcher::new(&expected.matcher, around.values).map_err(|failure| failure.at(expected.span))?;
             if !holds(&filled, &answer.records) {
                 let seen =
                     if answer.records.is_empty() { "nothing".to_owned() } else { list(&answer.records).to_string() };
@@ -58,28 +59,32 @@ pub async fn check(check: &DnsCheck, around: &CheckContext<'_>) -> Result<(), Fa
 
 /// Checks the answers against the expectation, regardless of their order. A text condition must hold for every answer,
 /// `contains` for at least one, and a list must match all of them.
-fn holds(filled: &Filled, answers: &[String]) -> bool {
+fn holds(filled: &ResolvedMatcher, answers: &[String]) -> bool {
     match filled {
-        Filled::Not(inner) => !holds(inner, answers),
-        Filled::Count(_) => filled.holds(&Seen::Many(answers.iter().map(|one| Json::from(one.as_str())).collect())),
-        Filled::Exists(wanted) => answers.is_empty() != *wanted,
-        Filled::Equals(Json::Array(expected)) => {
+        ResolvedMatcher::Not(inner) => !holds(inner, answers),
+        ResolvedMatcher::Count(_) => {
+            filled.holds(&Actual::Many(answers.iter().map(|one| Json::from(one.as_str())).collect()))
+        }
+        ResolvedMatcher::Exists(wanted) => answers.is_empty() != *wanted,
+        ResolvedMatcher::Equals(Json::Array(expected)) => {
             let mut expected: Vec<_> = expected.iter().filter_map(Json::as_str).map(normal).collect();
             let mut seen: Vec<_> = answers.iter().map(|one| normal(one)).collect();
             expected.sort_unstable();
             seen.sort_unstable();
             expected == seen
         }
-        Filled::Contains(_) => answers.iter().any(|one| one_holds(filled, one)),
+        ResolvedMatcher::Contains(_) => answers.iter().any(|one| one_holds(filled, one)),
         _ => !answers.is_empty() && answers.iter().all(|one| one_holds(filled, one)),
     }
 }
 
-fn one_holds(filled: &Filled, answer: &str) -> bool {
+fn one_holds(filled: &ResolvedMatcher, answer: &str) -> bool {
     match filled {
-        Filled::Equals(Json::String(expected)) => normal(expected) == normal(answer),
-        Filled::OneOf(expected) => expected.iter().filter_map(Json::as_str).any(|one| normal(one) == normal(answer)),
-        _ => filled.holds(&Seen::text(answer)),
+        ResolvedMatcher::Equals(Json::String(expected)) => normal(expected) == normal(answer),
+        ResolvedMatcher::OneOf(expected) => {
+            expected.iter().filter_map(Json::as_str).any(|one| normal(one) == normal(answer))
+        }
+        _ => filled.holds(&Actual::text(answer)),
     }
 }
 
@@ -92,7 +97,7 @@ fn list(records: &[String]) -> Json {
     Json::Array(records.iter().map(|one| Json::from(one.as_str())).collect())
 }
 
-async fn ask(check: &DnsCheck, around: &CheckContext<'_>) -> Result<Answer, Failure> {
+async fn ask(check: &DnsCheck, around: &CheckContext<'_>) -> Result<DnsResponse, Failure> {
     let name = around.values.fill(&check.name)?;
     let name = if check.record == RecordType::Ptr { reverse(&name) } else { name };
     let server = match &check.server {
@@ -151,7 +156,11 @@ fn system_server() -> Result<Server, Failure> {
 }
 
 /// Sends the query until a response arrives. Responses to other queries are ignored.
-async fn udp(address: SocketAddr, question: &[u8], read: impl Fn(&[u8]) -> Option<Answer>) -> Result<Answer, Failure> {
+async fn udp(
+    address: SocketAddr,
+    question: &[u8],
+    read: impl Fn(&[u8]) -> Option<DnsResponse>,
+) -> Result<DnsResponse, Failure> {
     let refused = |error: std::io::Error| unanswered(address, &error);
     let socket = packets(address).await?;
     let mut buffer = [0_u8; 4096];
@@ -204,25 +213,25 @@ mod tests {
 
     #[test]
     fn answers_are_compared_in_any_order() {
-        let check = |filled: Filled, answers: &[&str], expected: bool| {
+        let check = |filled: ResolvedMatcher, answers: &[&str], expected: bool| {
             let answers: Vec<_> = answers.iter().map(ToString::to_string).collect();
             assert_eq!(holds(&filled, &answers), expected, "{} {answers:?}", filled.show());
         };
-        let one = || Filled::Equals(json!("A.example."));
+        let one = || ResolvedMatcher::Equals(json!("A.example."));
         check(one(), &["a.example"], true);
         check(one(), &["a.example", "a.example"], true);
         check(one(), &["a.example", "b.example"], false);
         check(one(), &[], false);
-        let all = || Filled::Equals(json!(["1.1.1.1", "1.0.0.1"]));
+        let all = || ResolvedMatcher::Equals(json!(["1.1.1.1", "1.0.0.1"]));
         check(all(), &["1.0.0.1", "1.1.1.1"], true);
         check(all(), &["1.0.0.1"], false);
-        check(Filled::Contains("1.0.0".into()), &["1.1.1.1", "1.0.0.1"], true);
-        check(Filled::Not(Box::new(Filled::Contains("9".into()))), &["1.1.1.1"], true);
-        check(Filled::OneOf(vec![json!("1.1.1.1"), json!("1.0.0.1")]), &["1.0.0.1"], true);
-        check(Filled::OneOf(vec![json!("1.1.1.1")]), &["1.1.1.1", "6.6.6.6"], false);
-        check(Filled::Count(Box::new(Filled::Equals(json!(2)))), &["a", "b"], true);
-        check(Filled::Exists(false), &[], true);
-        check(Filled::Exists(true), &[], false);
+        check(ResolvedMatcher::Contains("1.0.0".into()), &["1.1.1.1", "1.0.0.1"], true);
+        check(ResolvedMatcher::Not(Box::new(ResolvedMatcher::Contains("9".into()))), &["1.1.1.1"], true);
+        check(ResolvedMatcher::OneOf(vec![json!("1.1.1.1"), json!("1.0.0.1")]), &["1.0.0.1"], true);
+        check(ResolvedMatcher::OneOf(vec![json!("1.1.1.1")]), &["1.1.1.1", "6.6.6.6"], false);
+        check(ResolvedMatcher::Count(Box::new(ResolvedMatcher::Equals(json!(2)))), &["a", "b"], true);
+        check(ResolvedMatcher::Exists(false), &[], true);
+        check(ResolvedMatcher::Exists(true), &[], false);
         assert_eq!(normal("0 ."), "0 .");
     }
 

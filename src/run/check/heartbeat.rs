@@ -9,7 +9,7 @@ use super::context::CheckContext;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::check::heartbeat::HeartbeatCheck;
-use crate::scenario::{Pretty, Schedule};
+use crate::scenario::{HumanDuration, Schedule};
 use crate::store;
 
 /// Runs the check.
@@ -59,7 +59,7 @@ fn judge(
         );
         return Err(Failure::new(Reason::Asleep, message));
     }
-    let window = Pretty((judged_at - from).to_std().unwrap_or_default());
+    let window = HumanDuration((judged_at - from).to_std().unwrap_or_default());
     let last = match (ended, known.started_at.filter(|at| *at >= from)) {
         (_, Some(started)) => format!("started at {}, not finished", started.format("%F %T UTC")),
         (Some(ended), None) => format!("last check-in at {}", ended.at.format("%F %T UTC")),

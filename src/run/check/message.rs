@@ -8,7 +8,7 @@ const IN: u16 = 1;
 
 /// A DNS response.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct DnsResponse {
     /// Name of the response code.
     pub rcode: String,
     /// Whether the response was truncated and has to be requested over TCP.
@@ -36,7 +36,7 @@ pub fn question(id: u16, name: &str, record: RecordType) -> Option<Vec<u8>> {
 }
 
 /// Decodes the response to a query. Returns `None` if it answers another query or cannot be parsed.
-pub fn answer(bytes: &[u8], question: &[u8], record: RecordType) -> Option<Answer> {
+pub fn answer(bytes: &[u8], question: &[u8], record: RecordType) -> Option<DnsResponse> {
     let (message, question) = (Message::parse(bytes)?, Message::parse(question)?);
     // A server that cannot parse the query may omit it from the response.
     let repeated = message.asked == question.asked || message.asked.is_empty() && message.rcode != 0;
@@ -50,7 +50,7 @@ pub fn answer(bytes: &[u8], question: &[u8], record: RecordType) -> Option<Answe
         "unknown" => message.rcode.to_string(),
         name => name.to_owned(),
     };
-    Some(Answer { rcode, truncated: message.truncated, verified: message.verified, records })
+    Some(DnsResponse { rcode, truncated: message.truncated, verified: message.verified, records })
 }
 
 /// Converts zone file data into plain text: names without the final dot, TXT strings joined.

@@ -10,7 +10,7 @@ use super::context::{CheckContext, configuration, faster_than};
 use crate::names::Reason;
 use crate::outcome::{Failure, RunId};
 use crate::scenario::check::ntp::{NtpCheck, address};
-use crate::values::expect::Seen;
+use crate::values::expect::Actual;
 
 /// Time to wait for a response before the request is sent again.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -23,7 +23,7 @@ pub async fn check(check: &NtpCheck, around: &CheckContext<'_>) -> Result<(), Fa
     let (host, port) = address(&text).map_err(|problem| configuration("`ntp`", &check.address, &problem))?;
     let (offset, took) = around.bounded(around.first(&host, port, ask)).await?;
     let seconds = (offset.abs().as_seconds_f64() * 1e6).round() / 1e6;
-    around.held(check.offset.as_ref(), "the offset of its clock, in seconds", &Seen::One(seconds.into()))?;
+    around.held(check.offset.as_ref(), "the offset of its clock, in seconds", &Actual::One(seconds.into()))?;
     faster_than(check.faster_than.as_ref(), took)
 }
 

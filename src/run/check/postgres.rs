@@ -11,7 +11,7 @@ use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::check;
 use crate::scenario::check::postgres::{PostgresCheck, url};
-use crate::values::expect::Seen;
+use crate::values::expect::Actual;
 use crate::wire::of_io;
 use crate::wire::tls;
 
@@ -19,8 +19,8 @@ use crate::wire::tls;
 pub async fn check(check: &PostgresCheck, around: &CheckContext<'_>) -> Result<(), Failure> {
     let (value, took) = around.bounded(ask(check, around)).await?;
     let seen = match value {
-        Json::Null => Seen::Nothing,
-        value => Seen::One(value),
+        Json::Null => Actual::Nothing,
+        value => Actual::One(value),
     };
     around.held(check.value.as_ref(), "the first value", &seen)?;
     faster_than(check.faster_than.as_ref(), took)

@@ -6,19 +6,19 @@ use tokio::io::{AsyncWriteExt as _, BufReader};
 
 use super::connection::broken;
 use super::context::{CheckContext, configuration, faster_than};
-use super::resp::{self, Answer};
+use super::resp::{self, RespReply};
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::check;
 use crate::scenario::check::redis::{RedisCheck, url};
-use crate::values::expect::{Seen, cut};
+use crate::values::expect::{Actual, cut};
 
 /// Runs the check.
 pub async fn check(check: &RedisCheck, around: &CheckContext<'_>) -> Result<(), Failure> {
     let (value, took) = around.bounded(ask(check, around)).await?;
     let seen = match value {
-        Json::Null => Seen::Nothing,
-        value => Seen::One(value),
+        Json::Null => Actual::Nothing,
+        value => Actual::One(value),
     };
     around.held(check.value.as_ref(), "the response", &seen)?;
     faster_than(check.faster_than.as_ref(), took)
@@ -52,8 +52,8 @@ async fn ask(check: &RedisCheck, around: &CheckContext<'_>) -> Result<Json, Fail
         stream.write_all(&resp::command(&words)).await.map_err(|e| broken(&e))?;
         stream.flush().await.map_err(|e| broken(&e))?;
         value = match resp::answer(&mut stream).await {
-            Ok(Answer::Value(value)) => value,
-            Ok(Answer::Error(error)) => {
+            Ok(RespReply::Value(value)) => value,
+            Ok(RespReply::Error(error)) => {
                 let message = format!("the server rejected `{}`", cut(&words[0], 40));
                 return Err(Failure::new(Reason::Assertion, message).compared("a response", cut(&error, 200)));
             }

@@ -15,7 +15,7 @@ const DEEPEST: u8 = 8;
 
 /// A reply.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Answer {
+pub enum RespReply {
     /// A value. Nil becomes null.
     Value(Json),
     /// An error reply of the server.
@@ -32,7 +32,7 @@ pub fn command(words: &[String]) -> Vec<u8> {
 }
 
 /// Reads one reply.
-pub async fn answer<R: AsyncBufRead + Unpin + Send>(from: &mut R) -> io::Result<Answer> {
+pub async fn answer<R: AsyncBufRead + Unpin + Send>(from: &mut R) -> io::Result<RespReply> {
     Reader { from, left: LARGEST, parts: MOST }.part(0).await
 }
 
@@ -44,14 +44,14 @@ struct Reader<'a, R> {
 
 impl<R: AsyncBufRead + Unpin + Send> Reader<'_, R> {
     /// Reads one part of a reply. The future is boxed because lists contain parts.
-    fn part(&mut self, depth: u8) -> BoxFuture<'_, io::Result<Answer>> {
+    fn part(&mut self, depth: u8) -> BoxFuture<'_, io::Result<RespReply>> {
         Box::pin(async move {
             self.parts = self.parts.checked_sub(1).filter(|_| depth <= DEEPEST).ok_or_else(too_much)?;
             let line = self.line().await?;
             let (kind, rest) = line.split_at_checked(1).ok_or_else(bad)?;
-            Ok(Answer::Value(match kind {
+            Ok(RespReply::Value(match kind {
                 "+" => rest.into(),
-                "-" => return Ok(Answer::Error(rest.to_owned())),
+                "-" => return Ok(RespReply::Error(rest.to_owned())),
                 ":" => rest.parse::<i64>().map_err(|_| bad())?.into(),
                 "$" => match length(rest)? {
                     Some(length) => {
@@ -68,9 +68,9 @@ impl<R: AsyncBufRead + Unpin + Send> Reader<'_, R> {
                         let mut items = Vec::new();
                         for _ in 0..length {
                             match self.part(depth + 1).await? {
-                                Answer::Value(value) => items.push(value),
+                                RespReply::Value(value) => items.push(value),
                                 // The error of one of several commands, as EXEC reports it.
-                                error @ Answer::Error(_) => return Ok(error),
+                                error @ RespReply::Error(_) => return Ok(error),
                             }
                         }
                         items.into()
@@ -119,18 +119,18 @@ mod tests {
 
     #[tokio::test]
     async fn answers_are_read_and_bounded() {
-        let check = async |bytes: &str, expected: Result<Answer, io::ErrorKind>| {
+        let check = async |bytes: &str, expected: Result<RespReply, io::ErrorKind>| {
             let mut from = bytes.as_bytes();
             let read = answer(&mut from).await.map_err(|error| error.kind());
             assert_eq!(read, expected, "{:?}", &bytes[..bytes.len().min(60)]);
         };
-        let value = |value| Ok(Answer::Value(value));
+        let value = |value| Ok(RespReply::Value(value));
         check("+OK\r\n", value(json!("OK"))).await;
         check(":-7\r\n", value(json!(-7))).await;
         check("$5\r\na\r\nb!\r\n", value(json!("a\r\nb!"))).await;
         check("$-1\r\n", value(Json::Null)).await;
         check("*3\r\n$1\r\na\r\n:2\r\n*1\r\n$-1\r\n", value(json!(["a", 2, [null]]))).await;
-        check("-ERR no\r\n", Ok(Answer::Error("ERR no".into()))).await;
+        check("-ERR no\r\n", Ok(RespReply::Error("ERR no".into()))).await;
         check("HTTP/1.1 400 Bad Request\r\n", Err(io::ErrorKind::InvalidData)).await;
         check("", Err(io::ErrorKind::UnexpectedEof)).await;
         check("$10\r\nabc\r\n", Err(io::ErrorKind::UnexpectedEof)).await;

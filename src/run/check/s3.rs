@@ -13,8 +13,8 @@ use super::context::{CheckContext, configuration};
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::check::s3::{S3Check, bucket};
-use crate::values::expect::{Seen, cut};
-use crate::wire::Head;
+use crate::values::expect::{Actual, cut};
+use crate::wire::ResponseHead;
 
 /// Maximum number of list pages, each with up to 1000 objects.
 const MOST_PAGES: usize = 20;
@@ -34,7 +34,7 @@ struct Found {
 pub async fn check(check: &S3Check, around: &CheckContext<'_>) -> Result<(), Failure> {
     let (found, _) = around.bounded(look(check, around)).await?;
     if let Some(count) = &check.count {
-        around.held(Some(count), "the number of objects", &Seen::One(found.count.into()))?;
+        around.held(Some(count), "the number of objects", &Actual::One(found.count.into()))?;
     }
     let Some((written_at, size)) = found.newest else {
         // An expectation on the count may be that there are no objects.
@@ -47,8 +47,8 @@ pub async fn check(check: &S3Check, around: &CheckContext<'_>) -> Result<(), Fai
     #[allow(clippy::cast_precision_loss)] // Milliseconds of some years.
     let age = (Utc::now() - written_at).num_milliseconds().max(0) as f64 / 1000.0;
     let what = format!("the age of the newest object in seconds, written {}", written_at.format("%F %T UTC"));
-    around.held(check.age.as_ref(), &what, &Seen::One(age.into()))?;
-    around.held(check.size.as_ref(), "the size of the newest object in bytes", &Seen::One(size.into()))
+    around.held(check.age.as_ref(), &what, &Actual::One(age.into()))?;
+    around.held(check.size.as_ref(), "the size of the newest object in bytes", &Actual::One(size.into()))
 }
 
 async fn look(check: &S3Check, around: &CheckContext<'_>) -> Result<Found, Failure> {
@@ -153,7 +153,7 @@ async fn list(
 }
 
 /// Sends one request and returns the head of the response and the body as text.
-async fn send(around: &CheckContext<'_>, method: Method, url: &url::Url) -> Result<(Head, String), Failure> {
+async fn send(around: &CheckContext<'_>, method: Method, url: &url::Url) -> Result<(ResponseHead, String), Failure> {
     let request = Request::builder()
         .method(method)
         .header("accept", "*/*")
@@ -165,7 +165,7 @@ async fn send(around: &CheckContext<'_>, method: Method, url: &url::Url) -> Resu
 }
 
 /// Returns a failure with the error message of the store, if there is one.
-fn good(head: &Head, body: &str) -> Result<(), Failure> {
+fn good(head: &ResponseHead, body: &str) -> Result<(), Failure> {
     if head.status.is_success() {
         return Ok(());
     }

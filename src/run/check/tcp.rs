@@ -11,7 +11,7 @@ use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::check::host_and_port;
 use crate::scenario::check::tcp::TcpCheck;
-use crate::values::expect::{Filled, Seen};
+use crate::values::expect::{Actual, ResolvedMatcher};
 
 /// Maximum number of bytes of the peer's reply that are read.
 const LARGEST_GREETING: usize = 64 << 10;
@@ -21,7 +21,8 @@ pub async fn check(check: &TcpCheck, around: &CheckContext<'_>) -> Result<(), Fa
     let values = around.values;
     let began = Instant::now();
     let mut heard = Vec::new();
-    let receive = check.receive.as_ref().map(|one| Ok((Filled::new(&one.matcher, values)?, one.span))).transpose()?;
+    let receive =
+        check.receive.as_ref().map(|one| Ok((ResolvedMatcher::new(&one.matcher, values)?, one.span))).transpose()?;
     // Whether the connection got far enough that the reply itself is at fault.
     let mut listening = false;
     let dialogue = async {
@@ -72,6 +73,6 @@ async fn open(check: &TcpCheck, around: &CheckContext<'_>) -> Result<Stream, Fai
     Ok(Box::new(secure(stream, &host, config).await?))
 }
 
-fn said(bytes: &[u8]) -> Seen {
-    Seen::text(String::from_utf8_lossy(bytes))
+fn said(bytes: &[u8]) -> Actual {
+    Actual::text(String::from_utf8_lossy(bytes))
 }

@@ -15,7 +15,7 @@ use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::check;
 use crate::scenario::check::websocket::{WebsocketCheck, url};
-use crate::values::expect::{Filled, Seen, cut};
+use crate::values::expect::{Actual, ResolvedMatcher, cut};
 
 /// Maximum size of a message, in bytes.
 const LARGEST: usize = 1 << 20;
@@ -23,8 +23,11 @@ const LARGEST: usize = 1 << 20;
 /// Runs the check.
 pub async fn check(check: &WebsocketCheck, around: &CheckContext<'_>) -> Result<(), Failure> {
     let began = Instant::now();
-    let receive =
-        check.receive.as_ref().map(|one| Ok((Filled::new(&one.matcher, around.values)?, one.span))).transpose()?;
+    let receive = check
+        .receive
+        .as_ref()
+        .map(|one| Ok((ResolvedMatcher::new(&one.matcher, around.values)?, one.span)))
+        .transpose()?;
     let mut heard = None;
     let mut listening = false;
     let conversation = async {
@@ -36,8 +39,8 @@ pub async fn check(check: &WebsocketCheck, around: &CheckContext<'_>) -> Result<
         listening = true;
         while let Some(message) = socket.next().await {
             let seen = match message {
-                Ok(Message::Text(text)) => Seen::text(text.as_str()),
-                Ok(Message::Binary(bytes)) => Seen::text(String::from_utf8_lossy(&bytes)),
+                Ok(Message::Text(text)) => Actual::text(text.as_str()),
+                Ok(Message::Binary(bytes)) => Actual::text(String::from_utf8_lossy(&bytes)),
                 Ok(Message::Close(_)) | Err(Error::ConnectionClosed) => break,
                 Ok(_) => continue,
                 Err(error) => return Err(failure(&error)),

@@ -6,17 +6,17 @@ use std::time::Instant;
 use url::Url;
 
 use super::hop::HopRequest;
-use super::link::{Link, port_of};
+use super::link::{PooledConnection, port_of};
 use super::plan::RequestPlan;
 use super::{RequestPhase, Session};
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::HttpVersion;
-use crate::wire::{self, Connection, Offer, Protocol, Route, Stream};
+use crate::wire::{self, AlpnOffer, Connection, DialOptions, Protocol, Stream};
 
-impl Link {
+impl PooledConnection {
     /// Returns whether a request for a URL can reuse this connection.
-    pub(super) fn leads_to(&self, plan: &RequestPlan, url: &Url) -> bool {
+    pub(super) fn can_reuse_for(&self, plan: &RequestPlan, url: &Url) -> bool {
         let trust = match (&self.secure, url.scheme()) {
             (Some(config), "https") => Arc::ptr_eq(config, &plan.config),
             (None, "http") => true,
@@ -33,7 +33,7 @@ impl Link {
 
 impl Session {
     /// Opens a new connection and records its times in the hop.
-    pub(super) async fn open(&mut self, plan: &RequestPlan, ask: &HopRequest) -> Result<Link, Failure> {
+    pub(super) async fn open(&mut self, plan: &RequestPlan, ask: &HopRequest) -> Result<PooledConnection, Failure> {
         let (url, route) = (&ask.url, plan.route(&ask.url));
         let host = url.host_str().unwrap_or_default();
         let port = port_of(url);
@@ -45,7 +45,7 @@ impl Session {
         let began = Instant::now();
         let (to, at, by) = match &plan.proxy {
             None => (host, port, route),
-            Some(proxy) => (proxy.host.as_str(), proxy.port, Route::default()),
+            Some(proxy) => (proxy.host.as_str(), proxy.port, DialOptions::default()),
         };
         self.stage = RequestPhase::Resolve(began, to.to_owned());
         let dialer = self.dialer.clone();
@@ -79,9 +79,9 @@ impl Session {
         let (stream, protocol) = if is_secure {
             self.stage = RequestPhase::Handshake(Instant::now());
             let offer = match plan.version {
-                None => Offer::Http,
-                Some(HttpVersion::One) => Offer::Http1,
-                Some(HttpVersion::Two) => Offer::Http2,
+                None => AlpnOffer::Http,
+                Some(HttpVersion::One) => AlpnOffer::Http1,
+                Some(HttpVersion::Two) => AlpnOffer::Http2,
             };
             let name = wire::server_name(host)?;
             match wire::secure(dialed.stream, Arc::clone(&plan.config), name, offer).await {
@@ -105,7 +105,7 @@ impl Session {
             let prior = plan.version == Some(HttpVersion::Two);
             (Stream::Plain(dialed.stream), if prior { Protocol::Http2 } else { Protocol::Http1 })
         };
-        Ok(Link {
+        Ok(PooledConnection {
             connection: Connection::begin(stream, protocol).await?,
             peer: dialed.peer,
             chain: self.chain.clone(),

@@ -7,7 +7,7 @@ use hyper::header::{COOKIE, HOST, HeaderMap, HeaderValue, PROXY_AUTHORIZATION};
 use hyper::{Method, Uri};
 use url::{Position, Url};
 
-use super::link::Link;
+use super::link::PooledConnection;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::wire::Protocol;
@@ -26,7 +26,11 @@ pub(super) struct HopRequest {
 
 impl HopRequest {
     /// Creates the HTTP request to be sent on a connection.
-    pub(super) fn request(&self, link: &Link, cookies: &CookieStore) -> Result<hyper::Request<Full<Bytes>>, Failure> {
+    pub(super) fn request(
+        &self,
+        link: &PooledConnection,
+        cookies: &CookieStore,
+    ) -> Result<hyper::Request<Full<Bytes>>, Failure> {
         let mut headers = self.headers.clone();
         if !headers.contains_key(COOKIE) {
             let pairs: Vec<String> =

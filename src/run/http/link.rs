@@ -10,28 +10,28 @@ use url::Url;
 
 use super::proxy::Proxy;
 use crate::scenario::HttpVersion;
-use crate::wire::{Connection, Route};
+use crate::wire::{Connection, DialOptions};
 
 /// Negotiated TLS parameters.
-pub(super) type Agreed = (ProtocolVersion, CipherSuite);
+pub(super) type NegotiatedTls = (ProtocolVersion, CipherSuite);
 
 /// An HTTP connection with the properties that determine whether it can be reused.
-pub(super) struct Link {
+pub(super) struct PooledConnection {
     pub(super) connection: Connection,
     pub(super) peer: SocketAddr,
     pub(super) chain: Vec<CertificateDer<'static>>,
-    pub(super) agreed: Option<Agreed>,
+    pub(super) agreed: Option<NegotiatedTls>,
     pub(super) secure: Option<Arc<ClientConfig>>,
     pub(super) host: String,
     pub(super) port: u16,
-    pub(super) route: Route,
+    pub(super) route: DialOptions,
     pub(super) proxy: Option<Proxy>,
     pub(super) version: Option<HttpVersion>,
     /// Time of the last use.
     pub(super) kept_at: Instant,
 }
 
-impl Link {
+impl PooledConnection {
     /// Returns whether the other end is a proxy that can read the requests.
     pub(super) fn is_to_proxy(&self) -> bool {
         self.proxy.is_some() && self.secure.is_none()

@@ -3,20 +3,20 @@
 //! One [`Session`] per run keeps cookies and connections. Redirects are followed here, so that every hop has its own
 //! times. Supports HTTP/1.1 and HTTP/2, up to 10 redirects, and bodies up to 10 MiB, both encoded and decoded.
 
-mod answer;
 mod authorization;
 mod body;
-mod check;
 mod connect;
 mod cookies;
 mod decode;
 mod digest;
+mod expectations;
 mod fields;
 mod hop;
 mod link;
 mod plan;
 mod proxy;
 mod redirect;
+mod response;
 mod token_request;
 mod tokens;
 
@@ -31,25 +31,25 @@ use cookie_store::CookieStore;
 use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, HeaderValue};
 use rustls::pki_types::CertificateDer;
 
-use self::answer::{Answer, LARGEST_BODY};
 use self::authorization::bearer;
-use self::check::ResponseContext;
+use self::expectations::ResponseContext;
 use self::hop::HopRequest;
-use self::link::{Agreed, Link};
+use self::link::{NegotiatedTls, PooledConnection};
 use self::plan::{ChallengeAuth, RequestPlan};
+use self::response::{HttpResponse, LARGEST_BODY};
 use super::RunServices;
 use super::check::certificate::PeerCertificate;
 use super::recorder::span_id;
 use super::xpath::Found;
 use crate::names::{Reason, ReasonClass};
 use crate::outcome::{Failure, Hop, HttpResult, RunId};
-use crate::scenario::{Eventually, Pretty, Request};
+use crate::scenario::{Eventually, HumanDuration, Request};
 use crate::values::Values;
 use crate::wire::limits::{self, Limits, Room, UNCOUNTED};
 use crate::wire::tls;
 use crate::wire::{Dialer, Protocol, too_large};
 
-pub(super) use self::check::Saved;
+pub(super) use self::expectations::SavedValue;
 pub use self::tokens::Tokens;
 
 /// Maximum size of a redirect's body that is read so that its connection can be reused.
@@ -71,7 +71,7 @@ pub(super) struct Session {
     tokens: Tokens,
     cookies: CookieStore,
     /// Idle connections. The lock is never contended; it only makes the session `Sync`.
-    kept: Mutex<Vec<Link>>,
+    kept: Mutex<Vec<PooledConnection>>,
     /// Trace of the run.
     trace: Trace,
     /// Start of the current step.
@@ -83,13 +83,13 @@ pub(super) struct Session {
     /// Requests of the earlier attempts of the step.
     earlier: Vec<Hop>,
     stage: RequestPhase,
-    last: Option<Answer>,
+    last: Option<HttpResponse>,
     /// Memory reserved for the last response's body, if it is accounted for.
     room: Option<Room>,
     /// Certificate chain of the last hop's server, accepted or not.
     chain: Vec<CertificateDer<'static>>,
     /// TLS parameters negotiated with that server. `None` without TLS.
-    agreed: Option<Agreed>,
+    agreed: Option<NegotiatedTls>,
     /// Additional data about the last response.
     around: Option<ResponseContext>,
 }
@@ -174,7 +174,7 @@ impl Session {
         timeout: Duration,
         left: Duration,
         began: Instant,
-    ) -> (Vec<Saved>, Result<(), Failure>) {
+    ) -> (Vec<SavedValue>, Result<(), Failure>) {
         (self.step_began, self.attempt) = (began, 0);
         self.trail.clear();
         self.earlier.clear();
@@ -189,7 +189,7 @@ impl Session {
         request: &Request,
         values: &Values,
         timeout: Duration,
-    ) -> (Vec<Saved>, Result<(), Failure>) {
+    ) -> (Vec<SavedValue>, Result<(), Failure>) {
         let (saved, held) = match self.send(request, values, timeout).await {
             Ok(()) => match &self.last {
                 Some(answer) => {
@@ -198,7 +198,7 @@ impl Session {
                         Err(failure) => return (Vec::new(), Err(failure)),
                     };
                     let around = self.collect_context(request, answer).await;
-                    check::check(request, answer, self.around.insert(around), &self.cookies, values)
+                    expectations::check(request, answer, self.around.insert(around), &self.cookies, values)
                 }
                 None => (Vec::new(), Ok(())),
             },
@@ -220,10 +220,10 @@ impl Session {
     async fn room_to_look(
         &self,
         request: &Request,
-        answer: &Answer,
+        answer: &HttpResponse,
         timeout: Duration,
     ) -> Result<Option<Room>, Failure> {
-        let uses = check::uses(request);
+        let uses = expectations::uses(request);
         if answer.body.len() <= UNCOUNTED / 4 || !(uses.json || uses.markup) {
             return Ok(None);
         }
@@ -238,8 +238,8 @@ impl Session {
     }
 
     /// Collects additional data about a response: XPath results and certificate.
-    async fn collect_context(&self, request: &Request, answer: &Answer) -> ResponseContext {
-        let expressions = check::xpaths(request);
+    async fn collect_context(&self, request: &Request, answer: &HttpResponse) -> ResponseContext {
+        let expressions = expectations::xpaths(request);
         let found = if expressions.is_empty() {
             Found::default()
         } else {
@@ -247,7 +247,7 @@ impl Session {
         };
         let unreadable = || Failure::new(Reason::Certificate, "cannot parse the certificate");
         let shown = match self.agreed {
-            Some((version, cipher)) if check::asks_for_certificate(request) => {
+            Some((version, cipher)) if expectations::asks_for_certificate(request) => {
                 Some(PeerCertificate::new(&self.chain, version, cipher).ok_or_else(unreadable))
             }
             _ => None,
@@ -263,7 +263,7 @@ impl Session {
         timeout: Duration,
         every: Duration,
         within: Duration,
-    ) -> (Vec<Saved>, Result<(), Failure>) {
+    ) -> (Vec<SavedValue>, Result<(), Failure>) {
         let began = Instant::now();
         let mut tries = 0;
         let mut before: Option<Failure> = None;
@@ -280,7 +280,7 @@ impl Session {
             if let (Some(answer), Some(around)) = (&self.last, &self.around)
                 && !request.give_up_if.is_empty()
             {
-                match check::all_hold(&request.give_up_if, answer, around, values) {
+                match expectations::all_hold(&request.give_up_if, answer, around, values) {
                     Ok(false) => {}
                     Ok(true) => {
                         let message = format!("gave up, because `give_up_if` holds: {}", failure.message);
@@ -297,7 +297,7 @@ impl Session {
                 _ => failure,
             };
             if left <= every {
-                let message = format!("{} ({tries} attempts within {})", failure.message, Pretty(within));
+                let message = format!("{} ({tries} attempts within {})", failure.message, HumanDuration(within));
                 return (saved, Err(Failure { message, ..failure }.waited(began.elapsed())));
             }
             before = Some(failure);
@@ -321,7 +321,7 @@ impl Session {
             if matches!(self.stage, RequestPhase::Room) {
                 return Err(no_memory(timeout));
             }
-            let message = format!("timed out after {}: still {}", Pretty(timeout), self.stage.name());
+            let message = format!("timed out after {}: still {}", HumanDuration(timeout), self.stage.name());
             Err(Failure::new(Reason::Timeout, message).waited(timeout))
         });
         if let (Err(failure), Some(hop)) = (&ended, self.trail.last_mut()) {
@@ -462,7 +462,7 @@ impl Session {
             cookies::keep(&mut self.cookies, &answer.head.headers, &ask.url);
             let headers = std::mem::take(&mut answer.head.headers);
             let aside = plan.follow && redirect::leads_on(answer.head.status.as_u16(), &headers);
-            let last = self.last.insert(Answer {
+            let last = self.last.insert(HttpResponse {
                 method: ask.method.to_string(),
                 url: ask.url.clone(),
                 status: answer.head.status.as_u16(),
@@ -511,7 +511,7 @@ impl Session {
         }
     }
 
-    fn take(&mut self, plan: &RequestPlan, ask: &HopRequest) -> Option<Link> {
+    fn take(&mut self, plan: &RequestPlan, ask: &HopRequest) -> Option<PooledConnection> {
         let kept = self.kept.get_mut().unwrap_or_else(PoisonError::into_inner);
         loop {
             // A server may have closed a connection without the agent having noticed. A request that must not be
@@ -519,7 +519,7 @@ impl Session {
             // requests it has not processed.
             let at = kept.iter().position(|link| {
                 let safe = ask.method.is_idempotent() || link.connection.protocol() == Protocol::Http2;
-                safe && link.leads_to(plan, &ask.url)
+                safe && link.can_reuse_for(plan, &ask.url)
             })?;
             let mut link = kept.swap_remove(at);
             if link.kept_at.elapsed() < MAX_IDLE && link.connection.is_open() {
@@ -528,7 +528,7 @@ impl Session {
         }
     }
 
-    fn keep(&mut self, mut link: Link) {
+    fn keep(&mut self, mut link: PooledConnection) {
         link.kept_at = Instant::now();
         let kept = self.kept.get_mut().unwrap_or_else(PoisonError::into_inner);
         if kept.len() == KEPT {
@@ -563,7 +563,7 @@ impl Session {
 
     /// Formats the last response for users: the hops that led to it, its head and the start of its body.
     pub(super) fn evidence(&self, values: &Values) -> Option<Vec<u8>> {
-        answer::evidence(&self.trail, self.last.as_ref(), values.masker())
+        response::evidence(&self.trail, self.last.as_ref(), values.masker())
     }
 }
 
@@ -586,7 +586,9 @@ fn version(version: hyper::Version) -> &'static str {
 
 /// Returns the failure of a run that got no memory for its response.
 fn no_memory(timeout: Duration) -> Failure {
-    let message =
-        format!("no memory for the response within {}: responses of other runs use the whole limit", Pretty(timeout));
+    let message = format!(
+        "no memory for the response within {}: responses of other runs use the whole limit",
+        HumanDuration(timeout)
+    );
     Failure::new(Reason::Resources, message).waited(timeout)
 }

@@ -18,12 +18,12 @@ use super::fields::{fill, hidden, pairs};
 use super::hop::HopRequest;
 use super::link::port_of;
 use super::proxy::Proxy;
-use super::tokens::Client;
+use super::tokens::OAuth2Client;
 use crate::names::Reason;
 use crate::outcome::Failure;
-use crate::scenario::{HttpVersion, Login, Request, address_of, proxy_url};
+use crate::scenario::{Authentication, HttpVersion, Request, address_of, proxy_url};
 use crate::values::Values;
-use crate::wire::Route;
+use crate::wire::DialOptions;
 use crate::wire::tls;
 
 /// User agent that is sent unless the scenario sets another one.
@@ -52,7 +52,7 @@ pub(super) struct RequestPlan {
 pub(super) enum ChallengeAuth {
     None,
     Digest { user: String, password: String },
-    OAuth2(Box<Client>),
+    OAuth2(Box<OAuth2Client>),
 }
 
 impl RequestPlan {
@@ -83,18 +83,18 @@ impl RequestPlan {
                 headers.extend(in_url.map(|value| (AUTHORIZATION, value)));
                 ChallengeAuth::None
             }
-            Some(Login::Basic { user, password, digest: false }) => {
+            Some(Authentication::Basic { user, password, digest: false }) => {
                 headers.insert(AUTHORIZATION, basic(&fill(user, values)?, &hidden(password, values)?)?);
                 ChallengeAuth::None
             }
-            Some(Login::Basic { user, password, digest: true }) => {
+            Some(Authentication::Basic { user, password, digest: true }) => {
                 ChallengeAuth::Digest { user: fill(user, values)?, password: hidden(password, values)? }
             }
-            Some(Login::Bearer(token)) => {
+            Some(Authentication::Bearer(token)) => {
                 headers.insert(AUTHORIZATION, bearer(&hidden(token, values)?).map_err(|f| f.at(token.span))?);
                 ChallengeAuth::None
             }
-            Some(Login::OAuth2(oauth2)) => ChallengeAuth::OAuth2(Box::new(Client::new(oauth2, values)?)),
+            Some(Authentication::OAuth2(oauth2)) => ChallengeAuth::OAuth2(Box::new(OAuth2Client::new(oauth2, values)?)),
         };
         own_headers(&mut headers, request, values)?;
         for (name, value) in
@@ -156,13 +156,13 @@ impl RequestPlan {
     }
 
     /// Returns the dial options for a URL. The address of `resolve` applies to the host named in the scenario.
-    pub(super) fn route(&self, url: &Url) -> Route {
+    pub(super) fn route(&self, url: &Url) -> DialOptions {
         let pinned = self.pinned.filter(|_| url.host_str() == self.home.host_str()).map(|(address, port)| {
             let own = port_of(url);
             let port = port.filter(|_| own == port_of(&self.home)).unwrap_or(own);
             SocketAddr::new(address, port)
         });
-        Route { pinned, ..Route::default() }
+        DialOptions { pinned, ..DialOptions::default() }
     }
 }
 

@@ -8,22 +8,22 @@ use serde_json::Value as Json;
 use url::{Url, form_urlencoded};
 
 use super::Session;
-use super::answer::LARGEST_BODY;
 use super::authorization::basic;
 use super::hop::HopRequest;
 use super::plan::RequestPlan;
-use super::tokens::{Client, Token, Tokens, Who};
+use super::response::LARGEST_BODY;
+use super::tokens::{OAuth2Client, Token, TokenKey, Tokens};
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::secret::Secret;
 use crate::values::Values;
 
 /// Lifetime of a token whose expiry the server does not state.
-const UNTOLD: Duration = Duration::from_secs(300);
+const DEFAULT_TOKEN_TTL: Duration = Duration::from_secs(300);
 /// Time before its expiry at which a token is renewed. A tenth of its lifetime is used if that is shorter.
-const AHEAD: Duration = Duration::from_secs(30);
+const RENEW_BEFORE: Duration = Duration::from_secs(30);
 
-impl Who {
+impl TokenKey {
     fn ask(&self) -> Result<HopRequest, Failure> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
@@ -52,7 +52,7 @@ impl Tokens {
     /// Returns the token of a client, either a stored or a new one.
     pub(super) async fn get(
         &self,
-        client: &Client,
+        client: &OAuth2Client,
         plan: &RequestPlan,
         // A separate session, because cookies of the token server belong to no other request.
         mut session: Session,
@@ -72,14 +72,14 @@ impl Tokens {
         }
         .map_err(|failure| Failure { message: format!("no token: {}", failure.message), ..failure }.at(client.at))?;
         masked(&value, client, values)?;
-        let ahead = AHEAD.min(life / 10);
+        let ahead = RENEW_BEFORE.min(life / 10);
         *kept = Some(Token { value: Secret::new(value.clone()), until: began + life.saturating_sub(ahead) });
         Ok(value)
     }
 }
 
 /// Returns the token and masks it for the rest of the run.
-fn masked(token: &str, client: &Client, values: &Values) -> Result<String, Failure> {
+fn masked(token: &str, client: &OAuth2Client, values: &Values) -> Result<String, Failure> {
     if values.masker().add(token) {
         return Ok(token.to_owned());
     }
@@ -106,6 +106,7 @@ async fn read(session: &mut Session) -> Result<(String, Duration), Failure> {
     }
     // Some servers write the number as a string.
     let seconds = body["expires_in"].as_f64().or_else(|| body["expires_in"].as_str()?.parse().ok());
-    let life = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds.min(1e9)).ok()).unwrap_or(UNTOLD);
+    let life =
+        seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds.min(1e9)).ok()).unwrap_or(DEFAULT_TOKEN_TTL);
     Ok((token.to_owned(), life))
 }

@@ -15,14 +15,14 @@ use crate::values::Values;
 const KEPT: usize = 4096;
 
 /// An OAuth 2.0 client, and the place in the scenario where it is defined.
-pub(super) struct Client {
-    pub(super) who: Who,
+pub(super) struct OAuth2Client {
+    pub(super) who: TokenKey,
     pub(super) at: Span,
 }
 
 /// Parameters of a token request. Equal parameters share a token.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) struct Who {
+pub(super) struct TokenKey {
     scenario: String,
     pub(super) token_url: String,
     pub(super) id: String,
@@ -34,7 +34,7 @@ pub(super) struct Who {
 
 /// Tokens of all scenarios. Only one request per client runs at a time, and all waiting runs share its token.
 #[derive(Clone, Default)]
-pub struct Tokens(Arc<Mutex<HashMap<Who, Slot>>>);
+pub struct Tokens(Arc<Mutex<HashMap<TokenKey, Slot>>>);
 
 pub(super) type Slot = Arc<tokio::sync::Mutex<Option<Token>>>;
 
@@ -43,10 +43,10 @@ pub(super) struct Token {
     pub(super) until: Instant,
 }
 
-impl Client {
+impl OAuth2Client {
     pub(super) fn new(oauth2: &OAuth2, values: &Values) -> Result<Self, Failure> {
         let optional = |text: &Option<_>| text.as_ref().map(|text| fill(text, values)).transpose();
-        let who = Who {
+        let who = TokenKey {
             scenario: values.scenario().id.value.to_string(),
             token_url: values.url(&oauth2.token_url).map_err(|failure| failure.at(oauth2.token_url.span))?.to_string(),
             id: fill(&oauth2.client_id, values)?,
@@ -60,7 +60,7 @@ impl Client {
 }
 
 impl Tokens {
-    pub(super) fn slot(&self, who: &Who) -> Slot {
+    pub(super) fn slot(&self, who: &TokenKey) -> Slot {
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if slots.len() >= KEPT && !slots.contains_key(who) {
             slots.clear();
@@ -69,7 +69,7 @@ impl Tokens {
     }
 
     /// Drops a rejected token, so that the next run requests a new one, unless it was already replaced.
-    pub(super) fn forget(&self, client: &Client, token: &str) {
+    pub(super) fn forget(&self, client: &OAuth2Client, token: &str) {
         // If the lock is held, a new token is already being requested.
         if let Ok(mut kept) = self.slot(&client.who).try_lock()
             && kept.as_ref().is_some_and(|kept| kept.value.expose() == token)

@@ -86,19 +86,19 @@ fn what_was_kept_or_not_measured_changes_nothing() {
 #[test]
 fn a_failure_goes_first_and_finally_keeps_its_place() {
     let failed = record();
-    failed.soften(Some(0), Failure::new(Reason::Drift, "another target was needed"));
-    failed.decide(Some(1), Failure::new(Reason::Status, "the status is 500").compared("200", "500"));
+    failed.add_degradation(Some(0), Failure::new(Reason::Drift, "another target was needed"));
+    failed.set_failure(Some(1), Failure::new(Reason::Status, "the status is 500").compared("200", "500"));
     let message = "the status is 500: expected 200, got 500";
     assert_eq!(told(&failed.finish()), (Verdict::Failed, Some(Reason::Status), Some(message), Some(1)));
 
     let degraded = record();
-    degraded.soften(Some(0), Failure::new(Reason::Drift, "another target was needed"));
-    degraded.decide(Some(1), degraded_by_finally(&Failure::new(Reason::Status, "the status is 500")));
+    degraded.add_degradation(Some(0), Failure::new(Reason::Drift, "another target was needed"));
+    degraded.set_failure(Some(1), degraded_by_finally(&Failure::new(Reason::Status, "the status is 500")));
     let message = "cleaning up failed: the status is 500; another target was needed";
     assert_eq!(told(&degraded.finish()), (Verdict::Degraded, Some(Reason::Finally), Some(message), Some(1)));
 
     let drifted = record();
-    drifted.soften(Some(0), Failure::new(Reason::Drift, "another target was needed"));
+    drifted.add_degradation(Some(0), Failure::new(Reason::Drift, "another target was needed"));
     let outcome = drifted.finish();
     assert_eq!(told(&outcome), (Verdict::Degraded, Some(Reason::Drift), Some("another target was needed"), Some(0)));
     assert_eq!(outcome.steps[0].place, "t.yaml:3:5");

@@ -48,7 +48,7 @@ async fn a_first_address_that_swallows_everything_fails_no_kind_of_check() {
     std::fs::write(folder.0.join("resolv.conf"), "").unwrap();
     let resolver = Resolver::of_files(folder.0.join("resolv.conf"), hosts, 1);
     let tools = RunServices { dialer: Dialer::new(Reach::default(), resolver), ..tools(Given::default(), &folder) };
-    let resolved = tools.dialer.resolve("two.test", &wire::Route::default()).await.unwrap();
+    let resolved = tools.dialer.resolve("two.test", &wire::DialOptions::default()).await.unwrap();
     assert_eq!(resolved.addresses, ["127.0.0.2", "127.0.0.1"].map(|ip| ip.parse::<std::net::IpAddr>().unwrap()));
     for check in [
         format!("{{http: \"http://two.test:{port}/\"}}"),

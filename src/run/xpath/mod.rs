@@ -22,7 +22,7 @@ use self::tree::{Spent, Tree};
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::XPath;
-use crate::values::expect::Seen;
+use crate::values::expect::Actual;
 
 pub use unread::Unread;
 
@@ -33,7 +33,7 @@ const LARGEST: usize = 10 << 20;
 
 /// Results of expressions on a body, by the text of the expression.
 #[derive(Debug, Default)]
-pub struct Found(HashMap<String, Result<Seen, Failure>>);
+pub struct Found(HashMap<String, Result<Actual, Failure>>);
 
 impl Found {
     /// Evaluates expressions on a body.
@@ -52,13 +52,13 @@ impl Found {
     }
 
     /// Returns the result of an expression.
-    pub fn get(&self, expression: &XPath) -> Result<Seen, Failure> {
-        self.0.get(expression.text()).cloned().unwrap_or(Ok(Seen::Nothing))
+    pub fn get(&self, expression: &XPath) -> Result<Actual, Failure> {
+        self.0.get(expression.text()).cloned().unwrap_or(Ok(Actual::Nothing))
     }
 }
 
 /// Evaluates each expression on a document.
-fn find(expressions: &[XPath], text: &str, media_type: Option<&str>, until: Instant) -> Vec<Result<Seen, Failure>> {
+fn find(expressions: &[XPath], text: &str, media_type: Option<&str>, until: Instant) -> Vec<Result<Actual, Failure>> {
     let tree = read(text, media_type, until).map_err(|unread| match unread {
         Unread::Wrong(problem) => Failure::new(Reason::Assertion, problem)
             .compared("a document to look for an XPath in", Json::from(text).to_string()),
@@ -95,7 +95,7 @@ fn read(text: &str, media_type: Option<&str>, until: Instant) -> Result<Tree, Un
     })
 }
 
-fn evaluate(expression: &XPath, tree: &Tree) -> Result<Seen, Failure> {
+fn evaluate(expression: &XPath, tree: &Tree) -> Result<Actual, Failure> {
     let too_much = |what: &str| {
         let message = format!("`{}` {what} in this body", expression.text());
         Failure::new(Reason::TooLarge, message)
@@ -113,7 +113,7 @@ fn evaluate(expression: &XPath, tree: &Tree) -> Result<Seen, Failure> {
 }
 
 /// Returns the value of an expression, or `None` if it is too large.
-fn seen(expression: &XPath, tree: &Tree) -> Result<Option<Seen>, String> {
+fn seen(expression: &XPath, tree: &Tree) -> Result<Option<Actual>, String> {
     let own = xml::own_prefix();
     let namespace = |prefix: &str| {
         let mut all = tree.prefixes.iter().chain(std::iter::once(&own));
@@ -134,14 +134,14 @@ fn seen(expression: &XPath, tree: &Tree) -> Result<Option<Seen>, String> {
                 texts.push(Json::String(text));
             }
             match texts.len() {
-                0 => Seen::Nothing,
-                1 => Seen::One(texts.swap_remove(0)),
-                _ => Seen::Many(texts),
+                0 => Actual::Nothing,
+                1 => Actual::One(texts.swap_remove(0)),
+                _ => Actual::Many(texts),
             }
         }
-        Value::Boolean(value) => Seen::One(Json::Bool(value)),
-        Value::Number(value) => number(value).map_or(Seen::Nothing, Seen::One),
-        Value::String(text) => Seen::One(Json::String(text)),
+        Value::Boolean(value) => Actual::One(Json::Bool(value)),
+        Value::Number(value) => number(value).map_or(Actual::Nothing, Actual::One),
+        Value::String(text) => Actual::One(Json::String(text)),
     }))
 }
 

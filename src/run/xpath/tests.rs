@@ -6,16 +6,16 @@ use serde_json::json;
 
 use super::*;
 
-fn found(document: &str, media_type: Option<&str>, expression: &str) -> Result<Seen, Failure> {
+fn found(document: &str, media_type: Option<&str>, expression: &str) -> Result<Actual, Failure> {
     let expression = XPath::parse(expression).unwrap();
     find(&[expression], document, media_type, Instant::now() + Duration::from_secs(86_400)).swap_remove(0)
 }
 
 fn check(document: &str, media_type: Option<&str>, expression: &str, expected: &Json) {
     let seen = match found(document, media_type, expression) {
-        Ok(Seen::Nothing) => json!(null),
-        Ok(Seen::One(value)) => value,
-        Ok(Seen::Many(values)) => Json::Array(values),
+        Ok(Actual::Nothing) => json!(null),
+        Ok(Actual::One(value)) => value,
+        Ok(Actual::Many(values)) => Json::Array(values),
         Err(failure) => json!({"failed": failure.message}),
     };
     assert_eq!(seen, *expected, "{expression}");

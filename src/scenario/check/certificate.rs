@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::diagnostic::Span;
-use crate::scenario::expect::{On, matcher};
+use crate::scenario::expect::{ValueType, matcher};
 use crate::scenario::key::{Key, MATCHER, Shape, key};
 use crate::scenario::model::Matcher;
 use crate::scenario::reader::Reader;
@@ -71,11 +71,11 @@ pub fn fact(r: &mut Reader, entry: &Entry) -> Option<CertificateExpectation> {
     let node = &entry.value;
     let what = match entry.key.as_str() {
         "expires_after" => CertificateFact::ExpiresAfter(r.duration(node, "`expires_after`")?),
-        "names" => CertificateFact::Names(matcher(r, node, "`names`", On::Any)?),
-        "subject" => CertificateFact::Subject(matcher(r, node, "`subject`", On::Text)?),
-        "issuer" => CertificateFact::Issuer(matcher(r, node, "`issuer`", On::Text)?),
-        "protocol" => CertificateFact::Protocol(matcher(r, node, "`protocol`", On::Text)?),
-        _ => CertificateFact::Cipher(matcher(r, node, "`cipher`", On::Text)?),
+        "names" => CertificateFact::Names(matcher(r, node, "`names`", ValueType::Any)?),
+        "subject" => CertificateFact::Subject(matcher(r, node, "`subject`", ValueType::Text)?),
+        "issuer" => CertificateFact::Issuer(matcher(r, node, "`issuer`", ValueType::Text)?),
+        "protocol" => CertificateFact::Protocol(matcher(r, node, "`protocol`", ValueType::Text)?),
+        _ => CertificateFact::Cipher(matcher(r, node, "`cipher`", ValueType::Text)?),
     };
     Some(CertificateExpectation { span: entry.span(), what })
 }

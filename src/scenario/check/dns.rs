@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::parts::{self, Expected};
 use crate::diagnostic::Spanned;
-use crate::scenario::expect::On;
+use crate::scenario::expect::ValueType;
 use crate::scenario::key::{ActionSpec, FASTER_THAN, Key, MATCHER, Shape, key};
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
@@ -124,8 +124,8 @@ pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<DnsChe
     let inner = parts::under_expect(r, fields, EXPECT);
     let (mut answer, mut rcode, mut dnssec) = (Some(None), Some(None), Some(None));
     if let Some(inner) = &inner {
-        answer = parts::expected(r, inner, "answer", On::Any);
-        rcode = parts::expected(r, inner, "rcode", On::Text);
+        answer = parts::expected(r, inner, "answer", ValueType::Any);
+        rcode = parts::expected(r, inner, "rcode", ValueType::Text);
         dnssec =
             parts::given(inner, "dnssec", |node| r.boolean(node, "`dnssec`").map(|on| Spanned::new(on, node.span)));
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::diagnostic::{Span, Spanned};
-use crate::scenario::expect::{On, matcher};
+use crate::scenario::expect::{ValueType, matcher};
 use crate::scenario::key::Key;
 use crate::scenario::model::Matcher;
 use crate::scenario::reader::{Fields, Reader};
@@ -64,7 +64,7 @@ pub(super) fn limit(r: &mut Reader, fields: &Fields<'_>, key: &str) -> Option<Op
 
 /// Reads an optional matcher from a sibling key, or from a key under `expect`.
 #[allow(clippy::option_option)]
-pub(super) fn expected(r: &mut Reader, fields: &Fields<'_>, key: &str, on: On) -> Option<Option<Expected>> {
+pub(super) fn expected(r: &mut Reader, fields: &Fields<'_>, key: &str, on: ValueType) -> Option<Option<Expected>> {
     let Some(entry) = fields.entry(key) else { return Some(None) };
     let matcher = matcher(r, &entry.value, &format!("`{key}`"), on)?;
     Some(Some(Expected { matcher, span: entry.span() }))

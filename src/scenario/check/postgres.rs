@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::parts::{self, Expected};
 use crate::diagnostic::Spanned;
-use crate::scenario::expect::On;
+use crate::scenario::expect::ValueType;
 use crate::scenario::key::{ActionSpec, FASTER_THAN, Key, MATCHER, Shape, key};
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
@@ -61,7 +61,7 @@ pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<Postgr
     let url = parts::target(r, target, "`postgres`", url);
     let sql = parts::given(fields, "sql", |node| r.template(node, "`sql`"));
     let inner = parts::under_expect(r, fields, EXPECT);
-    let value = inner.as_ref().map_or(Some(None), |inner| parts::expected(r, inner, "value", On::Any));
+    let value = inner.as_ref().map_or(Some(None), |inner| parts::expected(r, inner, "value", ValueType::Any));
     let faster_than = parts::limit(r, fields, "faster_than");
     inner?;
     Some(PostgresCheck { url: url?, sql: sql?, value: value?, faster_than: faster_than? })

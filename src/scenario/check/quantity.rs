@@ -1,7 +1,7 @@
 //! Matchers on quantities: `{less_than: 26h}` is compared in seconds, `{greater_than: 1GB}` in bytes.
 
 use super::parts::Expected;
-use crate::scenario::expect::{On, matcher};
+use crate::scenario::expect::{ValueType, matcher};
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::tree::{Entry, Node, NodeKind, Resolved, Scalar};
 
@@ -26,7 +26,7 @@ pub fn sizes(r: &mut Reader, fields: &Fields<'_>, key: &str) -> Option<Option<Ex
 fn quantities(r: &mut Reader, fields: &Fields<'_>, key: &str, read: &Read<'_>) -> Option<Option<Expected>> {
     let Some(entry) = fields.entry(key) else { return Some(None) };
     let node = plain(r, &entry.value, read)?;
-    let matcher = matcher(r, &node, &format!("`{key}`"), On::Number)?;
+    let matcher = matcher(r, &node, &format!("`{key}`"), ValueType::Number)?;
     Some(Some(Expected { matcher, span: entry.span() }))
 }
 

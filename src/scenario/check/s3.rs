@@ -3,7 +3,7 @@
 use super::parts::{self, Expected};
 use super::quantity;
 use crate::diagnostic::Spanned;
-use crate::scenario::expect::On;
+use crate::scenario::expect::ValueType;
 use crate::scenario::key::{ActionSpec, Key, MATCHER, Shape, key};
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
@@ -112,7 +112,7 @@ pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<S3Chec
     if let Some(inner) = &inner {
         age = quantity::durations(r, inner, "age");
         size = quantity::sizes(r, inner, "size");
-        count = parts::expected(r, inner, "count", On::Number);
+        count = parts::expected(r, inner, "count", ValueType::Number);
     }
     inner?;
     Some(S3Check {

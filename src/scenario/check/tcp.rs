@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::parts::{self, Expected};
 use crate::diagnostic::Spanned;
-use crate::scenario::expect::On;
+use crate::scenario::expect::ValueType;
 use crate::scenario::key::{ActionSpec, FASTER_THAN, MATCHER, Shape, TRUST, key};
 use crate::scenario::model::Trust;
 use crate::scenario::reader::{Fields, Reader};
@@ -80,7 +80,7 @@ pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<TcpChe
     }
     let trust = trust::trust(r, fields.get("trust"));
     let send = parts::given(fields, "send", |node| r.template(node, "`send`"));
-    let receive = parts::expected(r, fields, "receive", On::Text);
+    let receive = parts::expected(r, fields, "receive", ValueType::Text);
     let faster_than = parts::limit(r, fields, "faster_than");
     Some(TcpCheck {
         address: address?,

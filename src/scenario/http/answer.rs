@@ -1,7 +1,7 @@
 //! Reader of the expectations on a response and of the values saved from it.
 
 use crate::scenario::check::certificate::{self, CertificateExpectation};
-use crate::scenario::expect::{On, json_path, matcher, pattern, strict_template};
+use crate::scenario::expect::{ValueType, json_path, matcher, pattern, strict_template};
 use crate::scenario::headers::header_name;
 use crate::scenario::keys::{BODY_SOURCE, RESPONSE_FACTS, RESPONSE_SOURCES};
 use crate::scenario::model::{ResponseExpectation, ResponseFact, ResponseSave, ResponseSource};
@@ -9,7 +9,7 @@ use crate::scenario::reader::{Reader, cut};
 use crate::scenario::saved_name::saved_name;
 use crate::scenario::tree::{Entry, Node, Resolved};
 use crate::scenario::usual;
-use crate::scenario::xpath::{self, Gives};
+use crate::scenario::xpath::{self, XPathResultType};
 
 /// Reads expectations on a response.
 pub fn expectations(r: &mut Reader, node: &Node) -> Option<Vec<ResponseExpectation>> {
@@ -22,8 +22,8 @@ pub fn expectations(r: &mut Reader, node: &Node) -> Option<Vec<ResponseExpectati
 pub fn facts(r: &mut Reader, entry: &Entry) -> Option<Vec<ResponseExpectation>> {
     let node = &entry.value;
     let what = match entry.key.as_str() {
-        "status" => ResponseFact::Status(matcher(r, node, "`status`", On::Number)?),
-        "body" => ResponseFact::Body(matcher(r, node, "`body`", On::Text)?),
+        "status" => ResponseFact::Status(matcher(r, node, "`status`", ValueType::Number)?),
+        "body" => ResponseFact::Body(matcher(r, node, "`body`", ValueType::Text)?),
         "contains" => ResponseFact::Contains(strict_template(r, node, "`contains`")?),
         "faster_than" => ResponseFact::FasterThan(r.duration(node, "`faster_than`")?),
         "slower_than_usual" => ResponseFact::SlowerThanUsual(usual::read(r, node)?),
@@ -46,22 +46,22 @@ fn fact_of(r: &mut Reader, many: &str, entry: &Entry) -> Option<ResponseExpectat
     let what = match many {
         "headers" => {
             let named = header_name(r, entry);
-            let matcher = matcher(r, &entry.value, &what, On::Text)?;
+            let matcher = matcher(r, &entry.value, &what, ValueType::Text)?;
             named.then(|| ResponseFact::Header(entry.key.to_ascii_lowercase(), matcher))?
         }
         "xpath" => {
             let path = xpath::read(r, &entry.key, entry.key_span);
-            let on = path.as_ref().map_or(On::Any, |path| match path.gives() {
-                Gives::Nodes | Gives::Text => On::Text,
-                Gives::Number => On::Number,
-                Gives::Boolean => On::Any,
+            let on = path.as_ref().map_or(ValueType::Any, |path| match path.gives() {
+                XPathResultType::Nodes | XPathResultType::Text => ValueType::Text,
+                XPathResultType::Number => ValueType::Number,
+                XPathResultType::Boolean => ValueType::Any,
             });
             let matcher = matcher(r, &entry.value, &what, on)?;
             ResponseFact::Xpath(path?, matcher)
         }
         _ => {
             let path = json_path(r, &entry.key, entry.key_span);
-            let matcher = matcher(r, &entry.value, &what, On::Any)?;
+            let matcher = matcher(r, &entry.value, &what, ValueType::Any)?;
             ResponseFact::Json(path?, matcher)
         }
     };

@@ -2,7 +2,7 @@
 
 use super::parts::{given, needed};
 use crate::scenario::keys::{OAUTH2, REQUEST_BASIC_AUTH};
-use crate::scenario::model::{Login, OAuth2};
+use crate::scenario::model::{Authentication, OAuth2};
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::tree::Node;
 use crate::scenario::url::{self, Use};
@@ -11,7 +11,7 @@ const LOGINS: [&str; 3] = ["basic_auth", "bearer", "oauth2"];
 
 /// Reads the authentication if there is one.
 #[allow(clippy::option_option)] // The outer `None` means that an error was reported.
-pub(super) fn login(r: &mut Reader, fields: &Fields<'_>) -> Option<Option<Login>> {
+pub(super) fn login(r: &mut Reader, fields: &Fields<'_>) -> Option<Option<Authentication>> {
     let logins: Vec<_> = fields.iter().filter(|entry| LOGINS.contains(&entry.key.as_str())).collect();
     if let [first, second, ..] = logins.as_slice() {
         let message =
@@ -32,10 +32,10 @@ pub(super) fn login(r: &mut Reader, fields: &Fields<'_>) -> Option<Option<Login>
             let user = needed(r, &inner, "`basic_auth`", "user");
             let password = needed(r, &inner, "`basic_auth`", "password");
             let digest = given(&inner, "digest", |node| r.boolean(node, "`digest`"));
-            Login::Basic { user: user?, password: password?, digest: digest?.unwrap_or(false) }
+            Authentication::Basic { user: user?, password: password?, digest: digest?.unwrap_or(false) }
         }
-        "bearer" => Login::Bearer(r.template(&entry.value, "`bearer`")?),
-        _ => Login::OAuth2(Box::new(oauth2(r, &entry.value)?)),
+        "bearer" => Authentication::Bearer(r.template(&entry.value, "`bearer`")?),
+        _ => Authentication::OAuth2(Box::new(oauth2(r, &entry.value)?)),
     }))
 }
 

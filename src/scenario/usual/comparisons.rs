@@ -2,7 +2,7 @@
 
 use super::{FEWEST_RUNS, SlowerThanUsual};
 use crate::diagnostic::{Diagnostic, Span};
-use crate::scenario::model::{Action, Budget, Pretty, ResponseFact, Scenario, Step};
+use crate::scenario::model::{Action, Budget, HumanDuration, ResponseFact, Scenario, Step};
 use crate::scenario::reader::Reader;
 use crate::scenario::timing::reference;
 
@@ -50,7 +50,7 @@ pub fn lint(r: &mut Reader, scenario: &Scenario) {
         let source = step.and_then(|step| step.source.as_ref()).unwrap_or(&scenario.source);
         let message = format!(
             "in {} it runs at most {most} times, but at least {FEWEST_RUNS} runs are needed to compare with",
-            Pretty(usual.over)
+            HumanDuration(usual.over)
         );
         let mut found = Diagnostic::warning(source, span, message);
         if let Some(step) = step {

@@ -76,7 +76,7 @@ impl Bench {
         let (run_heard, plan_heard, withdraw_heard) = (Arc::clone(&heard), Arc::clone(&heard), Arc::clone(&heard));
         let run_now = now.clone();
         let hooks = Hooks {
-            run: Arc::new(move |due: Due| {
+            run: Arc::new(move |due: DueRun| {
                 let second = (run_now() - midnight()).num_seconds();
                 let late = if run_now() == due.due_at {
                     String::new()
@@ -97,7 +97,7 @@ impl Bench {
                     }
                 })
             }),
-            plan: Arc::new(move |due: &Due| {
+            plan: Arc::new(move |due: &DueRun| {
                 let second = (due.due_at - midnight()).num_seconds();
                 plan_heard.lock().unwrap().planned.push((due.run, second));
                 let (done, written) = oneshot::channel();

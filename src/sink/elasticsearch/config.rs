@@ -2,15 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use tokio::time::Instant;
 use url::Url;
 
-use super::Elasticsearch;
 use crate::bounded::credential::{Credential, SECRET};
 use crate::scenario::keys::{Key, Shape};
 use crate::scenario::reader::Reader;
 use crate::scenario::tree::Node;
-use crate::sink::{Context, HttpSettings, Sink};
 
 /// Default index.
 const INDEX: &str = "wachta";
@@ -127,17 +124,6 @@ impl Config {
     /// Describes the destination.
     pub fn describe(&self) -> String {
         format!("{} at {}", self.target.name(), self.url)
-    }
-
-    /// Creates the sink.
-    ///
-    /// # Errors
-    ///
-    /// The file with root certificates cannot be read or contains none.
-    pub fn build(&self, context: &Context) -> Result<Box<dyn Sink>, String> {
-        let client = (context.http_client)(HttpSettings { roots: self.ca.as_deref(), ..HttpSettings::default() })?;
-        let template_at = self.puts_template.then(Instant::now);
-        Ok(Box::new(Elasticsearch { config: self.clone(), client, template_at }))
     }
 }
 

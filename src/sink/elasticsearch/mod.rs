@@ -22,7 +22,7 @@ use url::Url;
 pub use config::{Authentication, Config, Target};
 
 use super::ecs::document::documents;
-use super::{Event, Limits, Sent, Sink, Size};
+use super::{Context, Event, HttpSettings, Limits, Sent, Sink, Size};
 use crate::bounded::answer::{self as bounded, End, root};
 
 /// Maximum number of documents in a batch.
@@ -146,6 +146,19 @@ fn lines(batch: &[Event], target: &Target) -> (Vec<u8>, Vec<usize>) {
         }
     }
     (lines, owner)
+}
+
+impl Config {
+    /// Creates the sink.
+    ///
+    /// # Errors
+    ///
+    /// The file with root certificates cannot be read or contains none.
+    pub fn build(&self, context: &Context) -> Result<Box<dyn Sink>, String> {
+        let client = (context.http_client)(HttpSettings { roots: self.ca.as_deref(), ..HttpSettings::default() })?;
+        let template_at = self.puts_template.then(Instant::now);
+        Ok(Box::new(Elasticsearch { config: self.clone(), client, template_at }))
+    }
 }
 
 #[async_trait]

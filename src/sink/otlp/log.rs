@@ -5,7 +5,7 @@ use opentelemetry_proto::tonic::logs::v1::{LogRecord, SeverityNumber};
 use super::attributes::{nanos, of_run, text, trace_id};
 use super::trace::root_id;
 use crate::outcome::{Outcome, Verdict};
-use crate::scenario::Pretty;
+use crate::scenario::HumanDuration;
 use crate::sink::Finished;
 
 /// Name of the event.
@@ -36,7 +36,7 @@ pub(super) fn record(finished: &Finished) -> LogRecord {
 
 /// Formats the line, such as `shop-checkout failed after 2.1s: …`.
 fn line(outcome: &Outcome) -> String {
-    let head = format!("{} {} after {}", outcome.scenario, outcome.verdict.as_str(), Pretty(outcome.duration));
+    let head = format!("{} {} after {}", outcome.scenario, outcome.verdict.as_str(), HumanDuration(outcome.duration));
     match &outcome.message {
         Some(message) => format!("{head}: {message}").replace(['\n', '\r'], " "),
         None => head,

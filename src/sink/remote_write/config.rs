@@ -2,21 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderName};
 use url::Url;
 
-use super::RemoteWrite;
 use crate::bounded::credential::{Credential, SECRET};
 use crate::names::metric::Detail;
 use crate::scenario::keys::{Key, Shape};
 use crate::scenario::reader::Reader;
 use crate::scenario::tree::Node;
 use crate::sink::http::{Headers, read_headers};
-use crate::sink::prometheus::Pushed;
-use crate::sink::{Context, HttpSettings, Sink};
 
 /// Default interval after which values are repeated.
 const DEFAULT_REPEAT: Duration = Duration::from_secs(60);
@@ -24,8 +20,6 @@ const DEFAULT_REPEAT: Duration = Duration::from_secs(60);
 const MIN_REPEAT: Duration = Duration::from_secs(10);
 /// Maximum interval after which values are repeated: at a receiver, a value expires after five minutes.
 const MAX_REPEAT: Duration = Duration::from_mins(3);
-/// Value of the label `job`, as it would be with a scrape.
-const JOB: &str = "wachta";
 /// Headers reserved for the protocol.
 const RESERVED: [&str; 6] = [
     "content-type",
@@ -180,31 +174,6 @@ impl Config {
         url.set_fragment(None);
         url.to_string()
     }
-
-    /// Creates the sink.
-    ///
-    /// # Errors
-    ///
-    /// The file with root certificates cannot be read or contains none.
-    pub fn build(&self, context: &Context) -> Result<Box<dyn Sink>, String> {
-        let client = (context.http_client)(HttpSettings { roots: self.ca.as_deref(), ..HttpSettings::default() })?;
-        let mut labels = BTreeMap::from([
-            ("job".to_owned(), JOB.to_owned()),
-            ("instance".to_owned(), machine().unwrap_or_else(|| context.location.clone())),
-            ("location".to_owned(), context.location.clone()),
-        ]);
-        labels.extend(self.labels.clone());
-        // An empty value removes a label.
-        let labels = labels.into_iter().filter(|(_, value)| !value.is_empty()).collect();
-        let pushed = Pushed::new(Arc::clone(&context.prometheus), self.detail, labels);
-        Ok(Box::new(RemoteWrite::new(self.clone(), client, pushed)))
-    }
-}
-
-/// Returns the host name of this machine.
-fn machine() -> Option<String> {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?.trim().to_owned();
-    (!name.is_empty()).then_some(name)
 }
 
 /// Reads `labels:`.

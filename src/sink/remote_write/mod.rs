@@ -10,6 +10,8 @@ mod answer;
 mod config;
 mod message;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,13 +21,15 @@ use tokio::time::Instant;
 
 use super::http::header_map;
 use super::prometheus::{Moment, Part, Pushed, Sample};
-use super::{Absence, Event, Finished, Limits, Scenarios, Sent, Sink, Size};
+use super::{Absence, Context, Event, Finished, HttpSettings, Limits, Scenarios, Sent, Sink, Size};
 use crate::bounded::answer::{self as bounded, root};
 use answer::{Answer, Written};
 use message::Version;
 
 pub use config::{Authentication, Config};
 
+/// Value of the label `job`, as it would be with a scrape.
+const JOB: &str = "wachta";
 /// Maximum number of events in a batch.
 const MAX_ROWS: usize = 500;
 /// Approximate maximum size of a batch before compression, in bytes.
@@ -144,6 +148,33 @@ impl RemoteWrite {
         }
         Ok(())
     }
+}
+
+impl Config {
+    /// Creates the sink.
+    ///
+    /// # Errors
+    ///
+    /// The file with root certificates cannot be read or contains none.
+    pub fn build(&self, context: &Context) -> Result<Box<dyn Sink>, String> {
+        let client = (context.http_client)(HttpSettings { roots: self.ca.as_deref(), ..HttpSettings::default() })?;
+        let mut labels = BTreeMap::from([
+            ("job".to_owned(), JOB.to_owned()),
+            ("instance".to_owned(), machine().unwrap_or_else(|| context.location.clone())),
+            ("location".to_owned(), context.location.clone()),
+        ]);
+        labels.extend(self.labels.clone());
+        // An empty value removes a label.
+        let labels = labels.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+        let pushed = Pushed::new(Arc::clone(&context.prometheus), self.detail, labels);
+        Ok(Box::new(RemoteWrite::new(self.clone(), client, pushed)))
+    }
+}
+
+/// Returns the host name of this machine.
+fn machine() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?.trim().to_owned();
+    (!name.is_empty()).then_some(name)
 }
 
 #[async_trait]

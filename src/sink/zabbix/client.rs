@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::connection::{Connector, Error, Security};
-use super::items::Row;
+use super::items::ItemValue;
 use super::nodes::{Next, Nodes};
 use super::protocol::{self, Answer, HEADER};
 
@@ -38,7 +38,7 @@ impl Client {
     /// # Errors
     ///
     /// No address returned a usable response; the text contains the reason for each.
-    pub async fn send(&mut self, rows: &[Row]) -> Result<usize, String> {
+    pub async fn send(&mut self, rows: &[ItemValue]) -> Result<usize, String> {
         let request = protocol::request(&self.host, rows);
         let mut addresses: VecDeque<_> = self.nodes.addresses().into_iter().map(|address| (address, false)).collect();
         let mut problems = Vec::new();

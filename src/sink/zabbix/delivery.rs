@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::client::Client;
-use super::items::Row;
+use super::items::ItemValue;
 use super::push::Push;
 
 /// Time limit of finding the rejected rows of a request. Rows whose state is still unknown are sent again later.
@@ -38,7 +38,7 @@ impl Delivery {
     /// # Errors
     ///
     /// There is no usable response: the server may have accepted nothing, a part, or everything.
-    pub async fn send(&mut self, rows: &[Row]) -> Result<Vec<Refused>, String> {
+    pub async fn send(&mut self, rows: &[ItemValue]) -> Result<Vec<Refused>, String> {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
@@ -55,13 +55,13 @@ impl Delivery {
     }
 }
 
-async fn by_api(push: &mut Push, rows: &[Row]) -> Result<Vec<Refused>, String> {
+async fn by_api(push: &mut Push, rows: &[ItemValue]) -> Result<Vec<Refused>, String> {
     Ok(push.send(rows).await?.into_iter().map(|refused| refused.map(Cow::Owned)).collect())
 }
 
 /// Sends rows to a trapper, which only reports the number of accepted ones: a partially accepted request is split in
 /// halves and sent again.
-async fn search(client: &mut Client, rows: &[Row]) -> Result<Vec<Refused>, String> {
+async fn search(client: &mut Client, rows: &[ItemValue]) -> Result<Vec<Refused>, String> {
     let started = Instant::now();
     let mut refused: Vec<Refused> = vec![Some(Cow::Borrowed(NOT_KNOWN)); rows.len()];
     let mut parts: Vec<_> = std::iter::once(0..rows.len()).collect();

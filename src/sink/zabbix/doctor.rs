@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use super::api::{self, Api, Error, Version};
 use super::client::Client;
 use super::items::declaration::{OF_AGENT, OF_SCENARIO, OF_STEP, Source};
-use super::items::{self, DISCOVERY, DISCOVERY_STEPS, Row, Weight};
+use super::items::{self, DISCOVERY, DISCOVERY_STEPS, ItemValue, ValueClass};
 use super::{Config, Security, template};
 
 pub use findings::{Facts, Finding, Reply, diagnose};
@@ -113,7 +113,7 @@ async fn ask_server(config: &Config, wanted: &[Wanted]) -> (Reply, Option<IpAddr
     let rows: Vec<_> = wanted
         .iter()
         .filter(|wanted| wanted.is_sent)
-        .map(|wanted| Row { key: wanted.key.clone(), value: String::new(), at: None, weight: Weight::Upkeep })
+        .map(|wanted| ItemValue { key: wanted.key.clone(), value: String::new(), at: None, weight: ValueClass::Upkeep })
         .collect();
     let not_zabbix = |error: String| (Reply::NotZabbix(error), our_address);
     let taken = match client.send(&rows).await {

@@ -94,7 +94,7 @@ fn shows(scenario: &Scenario) -> Shows {
 
 /// Value for an item.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Row {
+pub struct ItemValue {
     /// Key of the item.
     pub key: String,
     /// Value as text. A row without one stores nothing and only probes whether the server would accept a value.
@@ -105,7 +105,7 @@ pub struct Row {
     pub at: Option<Stamp>,
     /// Importance of the row.
     #[serde(skip)]
-    pub weight: Weight,
+    pub weight: ValueClass,
 }
 
 /// Time of a row, which identifies it together with the key.
@@ -130,7 +130,7 @@ impl Stamp {
 
 /// Importance of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Weight {
+pub enum ValueClass {
     /// The row of an outcome: sent or dropped together with it.
     Run,
     /// A value of a step, which the run also contains.
@@ -140,18 +140,18 @@ pub enum Weight {
 }
 
 /// Returns the rows of an outcome, all with the time `at`.
-pub fn rows(outcome: &Outcome, at: DateTime<Utc>) -> Vec<Row> {
+pub fn rows(outcome: &Outcome, at: DateTime<Utc>) -> Vec<ItemValue> {
     let at = Stamp::of(at);
     let id = outcome.scenario.as_str();
-    let run = Row { key: key(RUN, &[id]), value: run(outcome), at, weight: Weight::Run };
+    let run = ItemValue { key: key(RUN, &[id]), value: run(outcome), at, weight: ValueClass::Run };
     let steps = outcome.steps_of_file().filter_map(|step| Some((step, success(step)?))).flat_map(|(step, success)| {
         let name = step_parameter(&step.name);
         let values = [success.to_string(), seconds(step.duration).to_string()];
-        declaration::OF_STEP.iter().zip(values).map(move |(item, value)| Row {
+        declaration::OF_STEP.iter().zip(values).map(move |(item, value)| ItemValue {
             key: item.key_of(&[id, &name]),
             value,
             at,
-            weight: Weight::Detail,
+            weight: ValueClass::Detail,
         })
     });
     std::iter::once(run).chain(steps).collect()
@@ -238,7 +238,7 @@ fn vitals(outcome: &Outcome) -> Map<String, Value> {
 
 /// Returns the last row of a removed or paused scenario: `unknown`, with `why` as the reason. Triggers on conclusive
 /// values keep their state until Zabbix deletes the item, because nothing proves that the target works again.
-pub fn idle_row(id: &ScenarioId, location: &str, why: Ending, at: DateTime<Utc>) -> Row {
+pub fn idle_row(id: &ScenarioId, location: &str, why: Ending, at: DateTime<Utc>) -> ItemValue {
     let document = json!({
         "run": "",
         "location": location,
@@ -250,7 +250,12 @@ pub fn idle_row(id: &ScenarioId, location: &str, why: Ending, at: DateTime<Utc>)
         "message": why.meaning(),
         "steps": [],
     });
-    Row { key: key(RUN, &[id.as_str()]), value: document.to_string(), at: Stamp::of(at), weight: Weight::Upkeep }
+    ItemValue {
+        key: key(RUN, &[id.as_str()]),
+        value: document.to_string(),
+        at: Stamp::of(at),
+        weight: ValueClass::Upkeep,
+    }
 }
 
 /// Returns 1 or 0 for a step that was tested, and `None` for any other.
@@ -271,7 +276,7 @@ fn seconds(duration: std::time::Duration) -> f64 {
 ///
 /// Every scenario has a macro for each tag that any scenario has, because Zabbix does not replace a macro without a
 /// value.
-pub fn discovery(entries: &[Entry]) -> [Row; 2] {
+pub fn discovery(entries: &[Entry]) -> [ItemValue; 2] {
     let names: BTreeSet<_> = entries.iter().flat_map(|entry| entry.tags.keys()).map(|name| tag_macro(name)).collect();
     let macros = |entry: &Entry| macros(entry, &names);
     let scenarios = entries.iter().map(|entry| Value::Object(macros(entry))).collect();
@@ -286,11 +291,11 @@ pub fn discovery(entries: &[Entry]) -> [Row; 2] {
             })
         })
         .collect();
-    [(DISCOVERY, Value::Array(scenarios)), (DISCOVERY_STEPS, Value::Array(steps))].map(|(key, value)| Row {
+    [(DISCOVERY, Value::Array(scenarios)), (DISCOVERY_STEPS, Value::Array(steps))].map(|(key, value)| ItemValue {
         key: key.into(),
         value: value.to_string(),
         at: None,
-        weight: Weight::Upkeep,
+        weight: ValueClass::Upkeep,
     })
 }
 
@@ -330,8 +335,8 @@ fn macros(entry: &Entry, tags: &BTreeSet<String>) -> Map<String, Value> {
 }
 
 /// Returns the row with the state of the agent.
-pub fn agent(state: &Value) -> Row {
-    Row { key: AGENT.into(), value: state.to_string(), at: None, weight: Weight::Upkeep }
+pub fn agent(state: &Value) -> ItemValue {
+    ItemValue { key: AGENT.into(), value: state.to_string(), at: None, weight: ValueClass::Upkeep }
 }
 
 /// Converts the name of a step to a key parameter, in the same way for discovery and for rows.

@@ -44,7 +44,7 @@ use super::{Absence, AgentState, Event, Finished, Limits, Refusal, Scenarios, Se
 use crate::outcome::{Outcome, RunId};
 use crate::scenario::ScenarioId;
 use delivery::{Delivery, WHY_REFUSED};
-use items::Weight;
+use items::ValueClass;
 use rows::{BATCH, Rows};
 
 /// Timeout of a batch, which is split and sent in parts if the server rejects rows.
@@ -123,7 +123,7 @@ impl Sink for Zabbix {
         };
         let taken: Vec<bool> = refused.iter().map(Option::is_none).collect();
         let refusals: Vec<Refusal> = (0..rows.len())
-            .filter(|index| rows[*index].weight == Weight::Run)
+            .filter(|index| rows[*index].weight == ValueClass::Run)
             .filter_map(|index| {
                 let why = refused[index].as_deref()?;
                 let reason = format!("values of `{}` are rejected: {why}", rows[index].key);
@@ -136,7 +136,7 @@ impl Sink for Zabbix {
         // The details of a rejected run are sent again with it.
         let is_refused = |index: usize| refusals.iter().any(|refusal| refusal.index == index);
         for index in 0..rows.len() {
-            if rows[index].weight == Weight::Detail && !is_refused(owner[index]) {
+            if rows[index].weight == ValueClass::Detail && !is_refused(owner[index]) {
                 self.rows.answered(&rows[index..=index], &taken[index..=index], now);
             }
         }

@@ -14,7 +14,7 @@ use flate2::read::{ZlibDecoder, ZlibEncoder};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::items::Row;
+use super::items::ItemValue;
 
 /// First bytes of every frame.
 const MAGIC: &[u8; 4] = b"ZBXD";
@@ -56,11 +56,11 @@ pub struct Header {
 }
 
 /// Encodes a request that sends rows of a host.
-pub fn request(host: &str, rows: &[Row]) -> Vec<u8> {
+pub fn request(host: &str, rows: &[ItemValue]) -> Vec<u8> {
     frame(&payload(host, rows))
 }
 
-fn payload(host: &str, rows: &[Row]) -> Vec<u8> {
+fn payload(host: &str, rows: &[ItemValue]) -> Vec<u8> {
     #[derive(Serialize)]
     struct Request<'a> {
         request: &'static str,
@@ -70,7 +70,7 @@ fn payload(host: &str, rows: &[Row]) -> Vec<u8> {
     struct Item<'a> {
         host: &'a str,
         #[serde(flatten)]
-        row: &'a Row,
+        row: &'a ItemValue,
     }
     let data = rows.iter().map(|row| Item { host, row }).collect();
     serde_json::to_vec(&Request { request: "sender data", data }).expect("strings and integers always serialize")
@@ -154,17 +154,18 @@ fn parse(payload: &[u8]) -> Result<Answer, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sink::zabbix::items::{Stamp, Weight};
+    use crate::sink::zabbix::items::{Stamp, ValueClass};
 
     #[test]
     fn a_request_is_framed_as_the_manual_says() {
-        let row = Row {
+        let row = ItemValue {
             key: r#"wachta.step.success["shop","click \"Buy\""]"#.into(),
             value: "1".into(),
             at: Some(Stamp { clock: 1_795_352_834, ns: 999_999_999 }),
-            weight: Weight::Detail,
+            weight: ValueClass::Detail,
         };
-        let clockless = Row { key: "wachta.agent".into(), value: "{}".into(), at: None, weight: Weight::Upkeep };
+        let clockless =
+            ItemValue { key: "wachta.agent".into(), value: "{}".into(), at: None, weight: ValueClass::Upkeep };
         let expected = concat!(
             r#"{"request":"sender data","data":[{"host":"waw-1","#,
             r#""key":"wachta.step.success[\"shop\",\"click \\\"Buy\\\"\"]","value":"1","clock":1795352834,"ns":999999999},"#,

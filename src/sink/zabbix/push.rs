@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::api::{self, Api, Version};
-use super::items::Row;
+use super::items::ItemValue;
 
 /// Maximum number of rows in a call.
 const MAX_ROWS: usize = 1_000;
@@ -57,7 +57,7 @@ impl Push {
     /// # Errors
     ///
     /// A call has no usable response.
-    pub async fn send(&mut self, rows: &[Row]) -> Result<Vec<Option<String>>, String> {
+    pub async fn send(&mut self, rows: &[ItemValue]) -> Result<Vec<Option<String>>, String> {
         let mut refusals = Vec::with_capacity(rows.len());
         let mut rest = rows;
         while !rest.is_empty() {
@@ -75,12 +75,12 @@ impl Push {
         Ok(refusals)
     }
 
-    async fn call(&mut self, rows: &[Row]) -> Result<Vec<Option<String>>, api::Error> {
+    async fn call(&mut self, rows: &[ItemValue]) -> Result<Vec<Option<String>>, api::Error> {
         #[derive(Serialize)]
         struct Value<'a> {
             host: &'a str,
             #[serde(flatten)]
-            row: &'a Row,
+            row: &'a ItemValue,
         }
         let values: Vec<_> = rows.iter().map(|row| Value { host: &self.host, row }).collect();
         let values = serde_json::to_value(values).expect("strings and integers always serialize");
@@ -90,7 +90,7 @@ impl Push {
 }
 
 /// Returns the number of leading rows that fit into one call.
-fn calls_rows(rows: &[Row]) -> usize {
+fn calls_rows(rows: &[ItemValue]) -> usize {
     let mut bytes = 0;
     let fitting = rows.iter().take(MAX_ROWS).take_while(|row| {
         bytes += row.key.len() + row.value.len() + 100;
@@ -118,7 +118,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::sink::zabbix::items::Weight;
+    use crate::sink::zabbix::items::ValueClass;
 
     #[test]
     fn a_row_is_taken_unless_its_answer_says_why_not() {
@@ -138,8 +138,8 @@ mod tests {
 
     #[test]
     fn calls_are_bounded_by_rows_and_by_bytes() {
-        let row = |length| Row { key: "k".into(), value: "v".repeat(length), at: None, weight: Weight::Run };
-        let check = |rows: &[Row], expected: usize| assert_eq!(calls_rows(rows), expected);
+        let row = |length| ItemValue { key: "k".into(), value: "v".repeat(length), at: None, weight: ValueClass::Run };
+        let check = |rows: &[ItemValue], expected: usize| assert_eq!(calls_rows(rows), expected);
         check(&vec![row(1); 2_500], 1_000);
         check(&vec![row(60_000); 20], 9);
         check(&[row(2_000_000), row(1)], 1);

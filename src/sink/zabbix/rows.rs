@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::items::{self, Entry, Row, Weight};
+use super::items::{self, Entry, ItemValue, ValueClass};
 
 /// Maximum number of rows in a request: more are not faster, and occupy the server for longer than other clients may
 /// wait.
@@ -57,7 +57,7 @@ impl Default for Timing {
 /// Rows of a key that the server rejects.
 #[derive(Debug)]
 struct Held {
-    rows: VecDeque<(Instant, Row)>,
+    rows: VecDeque<(Instant, ItemValue)>,
     /// Last delay, and the time of its end.
     pause: Duration,
     until: Instant,
@@ -69,13 +69,13 @@ struct Held {
 pub struct Rows {
     timing: Timing,
     /// Newest discovery and agent state, by key.
-    upkeep: BTreeMap<String, Row>,
+    upkeep: BTreeMap<String, ItemValue>,
     /// Rows of each repetition of discovery.
-    catalog: Vec<Row>,
+    catalog: Vec<ItemValue>,
     repeat_at: Option<Instant>,
     held: BTreeMap<String, Held>,
     /// Rows of keys that were rejected and are accepted now.
-    released: VecDeque<Row>,
+    released: VecDeque<ItemValue>,
     /// Keys to be reported.
     refused: Vec<String>,
 }
@@ -102,14 +102,14 @@ impl Rows {
     }
 
     /// Adds a row of which only the newest is needed.
-    pub fn upkeep(&mut self, row: Row) {
+    pub fn upkeep(&mut self, row: ItemValue) {
         self.upkeep.insert(row.key.clone(), row);
     }
 
     /// Returns the rows whose keys are not rejected at present. The others are stored and wait.
-    pub fn sendable(&mut self, rows: Vec<Row>, now: Instant) -> Vec<Row> {
+    pub fn sendable(&mut self, rows: Vec<ItemValue>, now: Instant) -> Vec<ItemValue> {
         let (waiting, sendable) =
-            rows.into_iter().partition(|row| row.weight != Weight::Run && self.held.contains_key(&row.key));
+            rows.into_iter().partition(|row| row.weight != ValueClass::Run && self.held.contains_key(&row.key));
         for row in waiting {
             self.hold(row, now);
         }
@@ -133,7 +133,7 @@ impl Rows {
 
     /// Returns the rows to send now: discovery and the agent state, the first row of each rejected key whose delay has
     /// ended, and the waiting rows of keys that are accepted now. They stay until there is a result.
-    pub fn next(&mut self, now: Instant) -> Vec<Row> {
+    pub fn next(&mut self, now: Instant) -> Vec<ItemValue> {
         if self.repeat_at.is_some_and(|at| at <= now) {
             self.repeat_at = Some(now + self.timing.discovery_every);
             for row in self.catalog.clone() {
@@ -151,7 +151,7 @@ impl Rows {
     }
 
     /// Processes the result of rows that were sent: whether the server accepted each.
-    pub fn answered(&mut self, rows: &[Row], taken: &[bool], now: Instant) {
+    pub fn answered(&mut self, rows: &[ItemValue], taken: &[bool], now: Instant) {
         for (row, taken) in rows.iter().zip(taken) {
             if self.upkeep.get(&row.key) == Some(row) {
                 self.upkeep.remove(&row.key);
@@ -177,7 +177,7 @@ impl Rows {
     }
 
     /// Records the rejection of a row, for the first time or again.
-    fn refuse(&mut self, row: &Row, now: Instant) {
+    fn refuse(&mut self, row: &ItemValue, now: Instant) {
         let timing = &self.timing;
         match self.held.get_mut(&row.key) {
             Some(held) if held.rows.front().is_some_and(|(_, front)| front == row) => {
@@ -195,7 +195,7 @@ impl Rows {
 
     /// Appends a row to the rejected rows of its key. If there are too many, the oldest is discarded. A row that is
     /// already there, because its run is sent again, is not added twice.
-    fn hold(&mut self, row: Row, now: Instant) {
+    fn hold(&mut self, row: ItemValue, now: Instant) {
         let Some(held) = self.held.get_mut(&row.key) else { return };
         if held.rows.iter().any(|(_, known)| *known == row) {
             return;
@@ -215,7 +215,7 @@ impl Rows {
                 held.is_reported = true;
                 self.refused.push(key.clone());
             }
-            while too_old(held, self.timing.refused_for) && held.rows[0].1.weight != Weight::Upkeep {
+            while too_old(held, self.timing.refused_for) && held.rows[0].1.weight != ValueClass::Upkeep {
                 held.rows.pop_front();
             }
         }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use chrono::{DateTime, Utc};
+use prometheus::{IntCounter, Registry};
 use tokio_util::sync::CancellationToken;
 
 use super::*;

@@ -7,7 +7,8 @@ use chrono::Utc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{RETRY_INTERVAL, STATE_TIMEOUT, Shared};
+use super::opener::RETRY_INTERVAL;
+use super::shared::{Shared, State};
 use crate::store::buffer::backlog;
 use crate::store::{Batch, Database, Result, StoreError, StoreFault};
 
@@ -23,6 +24,10 @@ const MAX_ROWS: usize = 2_000;
 const MIN_ROWS: usize = 16;
 /// Number of consecutive failures after which the database is reopened.
 const REOPEN_AFTER: u32 = 4;
+
+/// Maximum time that a new file in place of the store is not written to before alerting has stored all its state,
+/// because an agent started with a partial file would lose the rest.
+const STATE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Task that writes the data accepted by a [`super::WriteBuffer`].
 pub struct Writer {
@@ -214,7 +219,7 @@ impl Writer {
     }
 
     /// Puts back the written batches that were not yet seen by another connection, so that they are written again.
-    fn rewind(&self, state: &mut super::State) {
+    fn rewind(&self, state: &mut State) {
         let mut shed = 0;
         for batch in std::mem::take(&mut state.unverified).into_iter().rev() {
             shed += state.pending.put_back(Arc::unwrap_or_clone(batch));

@@ -11,7 +11,7 @@ use super::svg;
 use super::view::{PATH, TimeView, seconds_text, spent};
 use crate::names::path;
 use crate::outcome::{EvidenceKind, Outcome, StepStatus};
-use crate::scenario::{Action, Group, Pretty, Scenario, Step};
+use crate::scenario::{Action, Group, HumanDuration, Scenario, Step};
 use crate::secret::Masked;
 
 /// Piece of evidence.
@@ -310,7 +310,7 @@ pub fn planned(scenario: &Scenario) -> Vec<PlannedStep> {
                     .collect(),
                 timeout: match (group, step.timeout) {
                     (true, None) => String::new(),
-                    _ => Pretty(step.timeout()).to_string(),
+                    _ => HumanDuration(step.timeout()).to_string(),
                 },
                 place: step.source.as_ref().unwrap_or(&scenario.source).place(step.span),
             });

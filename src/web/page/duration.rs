@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::scenario::Pretty;
+use crate::scenario::HumanDuration;
 
 /// Formats seconds with a suitable unit and about three digits.
 pub fn seconds_text(seconds: f64) -> String {
@@ -15,7 +15,7 @@ pub fn seconds_text(seconds: f64) -> String {
         s if s < 0.9995 => format!("{:.0} ms", s * 1000.0),
         s if s < 10.0 => format!("{} s", trimmed(format!("{s:.2}"))),
         s if s < 120.0 => format!("{} s", trimmed(format!("{s:.1}"))),
-        s => Pretty(Duration::from_secs_f64(s.round())).to_string(),
+        s => HumanDuration(Duration::from_secs_f64(s.round())).to_string(),
     }
 }
 

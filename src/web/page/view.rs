@@ -9,7 +9,7 @@ use super::svg;
 use crate::incident::{Incident, Subject};
 use crate::names::path;
 use crate::outcome::{Outcome, Verdict};
-use crate::scenario::{Pretty, Scenario};
+use crate::scenario::{HumanDuration, Scenario};
 use crate::secret::Masked;
 use crate::store::{DecisionRecord, NotificationRecord, RunSummary};
 
@@ -53,7 +53,7 @@ pub fn relative(from_now: TimeDelta) -> String {
 
 /// Formats a duration in whole seconds.
 fn lasted(delta: TimeDelta) -> String {
-    Pretty(Duration::from_secs(delta.num_seconds().max(0).unsigned_abs())).to_string()
+    HumanDuration(Duration::from_secs(delta.num_seconds().max(0).unsigned_abs())).to_string()
 }
 
 /// Returns the path of the page of an incident.

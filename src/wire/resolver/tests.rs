@@ -112,7 +112,7 @@ async fn names_resolve_as_the_files_and_the_servers_say() {
         "# local\n127.0.0.1 localhost\n::1 localhost\n198.51.100.1 Known.test alias\n",
     );
     let resolver = files.resolver(serve(ZONE).await);
-    let check = async |host: &str, family: Family, expected: Result<&[&str], &str>| {
+    let check = async |host: &str, family: AddressFamily, expected: Result<&[&str], &str>| {
         let found = resolver.lookup(host, family).await;
         let found = found.map(|found| found.addresses.iter().map(ToString::to_string).collect::<Vec<_>>());
         match (found, expected) {
@@ -124,31 +124,31 @@ async fn names_resolve_as_the_files_and_the_servers_say() {
             (found, _) => panic!("{host} {family:?}: {found:?}"),
         }
     };
-    check("both.test", Family::Any, Ok(&["2001:db8::1", "192.0.2.1"])).await;
-    check("BOTH.test.", Family::Only4, Ok(&["192.0.2.1"])).await;
-    check("both.test", Family::Only6, Ok(&["2001:db8::1"])).await;
-    check("four.test", Family::Any, Ok(&["192.0.2.1", "192.0.2.2"])).await;
-    check("four.test", Family::Prefer6, Ok(&["192.0.2.1", "192.0.2.2"])).await;
-    check("six.test", Family::Prefer4, Ok(&["2001:db8::1"])).await;
-    check("under_score.test", Family::Any, Ok(&["192.0.2.4"])).await;
+    check("both.test", AddressFamily::Any, Ok(&["2001:db8::1", "192.0.2.1"])).await;
+    check("BOTH.test.", AddressFamily::Only4, Ok(&["192.0.2.1"])).await;
+    check("both.test", AddressFamily::Only6, Ok(&["2001:db8::1"])).await;
+    check("four.test", AddressFamily::Any, Ok(&["192.0.2.1", "192.0.2.2"])).await;
+    check("four.test", AddressFamily::Prefer6, Ok(&["192.0.2.1", "192.0.2.2"])).await;
+    check("six.test", AddressFamily::Prefer4, Ok(&["2001:db8::1"])).await;
+    check("under_score.test", AddressFamily::Any, Ok(&["192.0.2.4"])).await;
     // One family is sufficient, and a response for the other is not awaited.
-    check("slow.test", Family::Any, Ok(&["192.0.2.3"])).await;
-    check("slow.test", Family::Prefer4, Ok(&["192.0.2.3"])).await;
+    check("slow.test", AddressFamily::Any, Ok(&["192.0.2.3"])).await;
+    check("slow.test", AddressFamily::Prefer4, Ok(&["192.0.2.3"])).await;
     // The search list applies before the name itself if the name has fewer dots than `ndots`, otherwise after it.
-    check("short", Family::Any, Ok(&["192.0.2.5"])).await;
-    check("a.b", Family::Any, Ok(&["192.0.2.6"])).await;
-    check("a.b.lan", Family::Any, Err("no such name")).await;
+    check("short", AddressFamily::Any, Ok(&["192.0.2.5"])).await;
+    check("a.b", AddressFamily::Any, Ok(&["192.0.2.6"])).await;
+    check("a.b.lan", AddressFamily::Any, Err("no such name")).await;
     // The hosts file takes precedence over the name servers.
-    check("known.test", Family::Any, Ok(&["198.51.100.1"])).await;
-    check("known.test", Family::Only6, Err("it has no address")).await;
-    check("alias", Family::Any, Ok(&["198.51.100.1"])).await;
-    check("localhost", Family::Any, Ok(&["::1", "127.0.0.1"])).await;
-    check("shop.localhost", Family::Only4, Ok(&["127.0.0.1"])).await;
-    check("none.test", Family::Any, Err("it has no address")).await;
-    check("missing.test", Family::Any, Err("no such name")).await;
-    check("broken.test", Family::Any, Err("the name server returned Server Failure")).await;
-    check("no such name", Family::Any, Err("it is not a name")).await;
-    check("", Family::Any, Err("it is not a name")).await;
+    check("known.test", AddressFamily::Any, Ok(&["198.51.100.1"])).await;
+    check("known.test", AddressFamily::Only6, Err("it has no address")).await;
+    check("alias", AddressFamily::Any, Ok(&["198.51.100.1"])).await;
+    check("localhost", AddressFamily::Any, Ok(&["::1", "127.0.0.1"])).await;
+    check("shop.localhost", AddressFamily::Only4, Ok(&["127.0.0.1"])).await;
+    check("none.test", AddressFamily::Any, Err("it has no address")).await;
+    check("missing.test", AddressFamily::Any, Err("no such name")).await;
+    check("broken.test", AddressFamily::Any, Err("the name server returned Server Failure")).await;
+    check("no such name", AddressFamily::Any, Err("it is not a name")).await;
+    check("", AddressFamily::Any, Err("it is not a name")).await;
 }
 
 #[tokio::test]
@@ -161,11 +161,11 @@ async fn a_dead_name_server_holds_up_nobody_else() {
     let waiting: Vec<_> = (0..300)
         .map(|number| {
             let resolver = resolver.clone();
-            tokio::spawn(async move { resolver.lookup(&format!("n{number}.test"), Family::Any).await.map(drop) })
+            tokio::spawn(async move { resolver.lookup(&format!("n{number}.test"), AddressFamily::Any).await.map(drop) })
         })
         .collect();
     tokio::task::yield_now().await;
-    let route = super::super::Route::default();
+    let route = super::super::DialOptions::default();
     let others = async {
         for host in ["127.0.0.1", "[::1]", "known.test", "localhost"] {
             assert!(dialer.resolve(host, &route).await.is_ok(), "{host}");
@@ -180,7 +180,7 @@ async fn a_dead_name_server_holds_up_nobody_else() {
 async fn files_that_change_are_read_again() {
     let files = Files::new("nameserver 127.0.0.1\n", "192.0.2.1 shop.test\n");
     let resolver = files.resolver(9);
-    let address = async || resolver.lookup("shop.test", Family::Only4).await.unwrap().addresses[0].to_string();
+    let address = async || resolver.lookup("shop.test", AddressFamily::Only4).await.unwrap().addresses[0].to_string();
     assert_eq!(address().await, "192.0.2.1");
     // As editors do: replaced by a new file.
     std::fs::write(files.0.join("hosts.new"), "192.0.2.22 shop.test\n").unwrap();

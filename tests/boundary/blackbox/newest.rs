@@ -137,7 +137,7 @@ impl Probing {
 
     async fn probe(&self, module: &str, target: &str) -> (Report, String) {
         let module = self.modules.get(module).unwrap();
-        let request = blackbox::Request { target, hostname: None, timeout: LIMIT, permit: &Permit::Any };
+        let request = blackbox::Request { target, hostname: None, timeout: LIMIT, permit: &TargetPolicy::Any };
         let report = self.prober.probe(module, request).await;
         let log = report.log.render(&module.masker);
         (report, log)

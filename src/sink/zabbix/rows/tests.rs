@@ -36,7 +36,7 @@ impl Bench {
         shown(&sent)
     }
 
-    fn answer(&mut self, rows: &[Row], unknown: &str) {
+    fn answer(&mut self, rows: &[ItemValue], unknown: &str) {
         let taken: Vec<_> = rows.iter().map(|row| !row.key.contains(unknown)).collect();
         self.rows.answered(rows, &taken, self.now);
     }
@@ -55,11 +55,11 @@ impl Bench {
     }
 }
 
-fn shown(rows: &[Row]) -> String {
+fn shown(rows: &[ItemValue]) -> String {
     rows.iter().map(show).collect::<Vec<_>>().join(" ")
 }
 
-fn show(row: &Row) -> String {
+fn show(row: &ItemValue) -> String {
     let short = row.key.replace("wachta.", "").replace("step.", "").replace('"', "");
     match row.at {
         Some(at) => format!("{short}@{}.{}", at.clock % 60, at.ns),

@@ -5,27 +5,29 @@ use cookie_store::CookieStore;
 use serde_json::Value as Json;
 use serde_json_path::JsonPath;
 
-use super::answer::Answer;
+use super::response::HttpResponse;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::run::check::certificate::PeerCertificate;
 use crate::run::xpath::Found;
-use crate::scenario::{Body, Matcher, Pretty, Request, ResponseExpectation, ResponseFact, ResponseSource, XPath};
+use crate::scenario::{
+    Body, HumanDuration, Matcher, Request, ResponseExpectation, ResponseFact, ResponseSource, XPath,
+};
 use crate::values::Values;
-use crate::values::expect::{Filled, Seen, pattern_of};
+use crate::values::expect::{Actual, ResolvedMatcher, pattern_of};
 use crate::values::text::look_alike;
 
 /// Name and value of a saved value, and whether it is a secret.
-pub(in crate::run) type Saved = (String, serde_json::Value, bool);
+pub(in crate::run) type SavedValue = (String, serde_json::Value, bool);
 
 /// Checks a response against the expectations and returns the values to save.
 pub(super) fn check(
     request: &Request,
-    answer: &Answer,
+    answer: &HttpResponse,
     seen: &ResponseContext,
     cookies: &CookieStore,
     values: &Values,
-) -> (Vec<Saved>, Result<(), Failure>) {
+) -> (Vec<SavedValue>, Result<(), Failure>) {
     let mut body = BodyView::of(answer, seen);
     let mut held = holds(request, answer, &mut body, values);
     let mut saved = Vec::new();
@@ -48,7 +50,7 @@ pub(super) fn check(
 /// Returns whether all expectations hold, or an error if an agent fault prevents the check.
 pub(super) fn all_hold(
     facts: &[ResponseExpectation],
-    answer: &Answer,
+    answer: &HttpResponse,
     seen: &ResponseContext,
     values: &Values,
 ) -> Result<bool, Failure> {
@@ -108,13 +110,13 @@ pub(super) fn asks_for_certificate(request: &Request) -> bool {
 
 /// A body that is parsed as JSON at most once.
 struct BodyView<'a> {
-    answer: &'a Answer,
+    answer: &'a HttpResponse,
     around: &'a ResponseContext,
     json: Option<Json>,
 }
 
 impl<'a> BodyView<'a> {
-    fn of(answer: &'a Answer, around: &'a ResponseContext) -> Self {
+    fn of(answer: &'a HttpResponse, around: &'a ResponseContext) -> Self {
         Self { answer, around, json: None }
     }
 
@@ -129,20 +131,20 @@ impl<'a> BodyView<'a> {
         Ok(self.json.as_ref().expect("read above"))
     }
 
-    fn find(&mut self, path: &str) -> Result<Seen, Failure> {
+    fn find(&mut self, path: &str) -> Result<Actual, Failure> {
         let parsed = JsonPath::parse(path)
             .map_err(|e| Failure::new(Reason::Configuration, format!("`{path}` is not a JSONPath: {e}")))?;
         let found = parsed.query(self.json()?).all();
         Ok(match found.as_slice() {
-            [] => Seen::Nothing,
-            [one] => Seen::One((*one).clone()),
-            many => Seen::Many(many.iter().map(|value| (*value).clone()).collect()),
+            [] => Actual::Nothing,
+            [one] => Actual::One((*one).clone()),
+            many => Actual::Many(many.iter().map(|value| (*value).clone()).collect()),
         })
     }
 }
 
 /// Checks all expectations on a response.
-fn holds(request: &Request, answer: &Answer, body: &mut BodyView<'_>, values: &Values) -> Result<(), Failure> {
+fn holds(request: &Request, answer: &HttpResponse, body: &mut BodyView<'_>, values: &Values) -> Result<(), Failure> {
     if !request.expect.iter().any(|expectation| matches!(expectation.what, ResponseFact::Status(_))) {
         let (good, words) = if request.redirect {
             (200..=299, "a status from 200 to 299")
@@ -184,15 +186,15 @@ fn no_graphql_errors(request: &Request, body: &mut BodyView<'_>) -> Result<(), F
 /// Returns a value to save from a response, if it exists.
 fn find(
     source: &ResponseSource,
-    answer: &Answer,
+    answer: &HttpResponse,
     body: &mut BodyView<'_>,
     cookies: &CookieStore,
     values: &Values,
 ) -> Result<Option<Json>, Failure> {
-    let one = |seen: Seen| match seen {
-        Seen::One(value) => Some(value),
-        Seen::Many(values) => Some(Json::Array(values)),
-        Seen::Nothing => None,
+    let one = |seen: Actual| match seen {
+        Actual::One(value) => Some(value),
+        Actual::Many(values) => Some(Json::Array(values)),
+        Actual::Nothing => None,
     };
     Ok(match source {
         ResponseSource::Json(path) => one(body.find(path)?),
@@ -220,26 +222,31 @@ fn save_source(source: &ResponseSource) -> String {
     }
 }
 
-fn held(what: String, reason: Reason, matcher: &Matcher, seen: &Seen, values: &Values) -> Result<(), Failure> {
-    let filled = Filled::new(matcher, values)?;
+fn held(what: String, reason: Reason, matcher: &Matcher, seen: &Actual, values: &Values) -> Result<(), Failure> {
+    let filled = ResolvedMatcher::new(matcher, values)?;
     if filled.holds(seen) {
         return Ok(());
     }
-    let what = match filled.misfit(seen) {
-        Some(misfit) => format!("{what}: {misfit}"),
+    let what = match filled.mismatch(seen) {
+        Some(mismatch) => format!("{what}: {mismatch}"),
         None => what,
     };
     Err(Failure::new(reason, what).compared(filled.show(), seen.show()))
 }
 
-fn answer_holds(fact: &ResponseFact, answer: &Answer, body: &mut BodyView<'_>, values: &Values) -> Result<(), Failure> {
+fn answer_holds(
+    fact: &ResponseFact,
+    answer: &HttpResponse,
+    body: &mut BodyView<'_>,
+    values: &Values,
+) -> Result<(), Failure> {
     match fact {
         ResponseFact::Status(matcher) => {
-            let seen = Seen::One(answer.status.into());
+            let seen = Actual::One(answer.status.into());
             held(format!("the status is {}", answer.status), Reason::Status, matcher, &seen, values)
         }
         ResponseFact::Header(name, matcher) => {
-            let seen = answer.header(name).map_or(Seen::Nothing, Seen::text);
+            let seen = answer.header(name).map_or(Actual::Nothing, Actual::text);
             held(format!("header `{name}`"), Reason::Assertion, matcher, &seen, values)
         }
         ResponseFact::Json(path, matcher) => {
@@ -255,7 +262,7 @@ fn answer_holds(fact: &ResponseFact, answer: &Answer, body: &mut BodyView<'_>, v
             None => Err(Failure::new(Reason::Tls, "the response was received without TLS: there is no certificate")),
         },
         ResponseFact::Body(matcher) => {
-            held("the body".into(), Reason::Assertion, matcher, &Seen::text(answer.text()), values)
+            held("the body".into(), Reason::Assertion, matcher, &Actual::text(answer.text()), values)
         }
         ResponseFact::Contains(text) => {
             let text = values.fill(text)?;
@@ -278,7 +285,7 @@ fn answer_holds(fact: &ResponseFact, answer: &Answer, body: &mut BodyView<'_>, v
                 Ok(())
             } else {
                 Err(Failure::new(Reason::Slow, "response too slow")
-                    .compared(format!("faster than {}", Pretty(*limit)), Pretty(answer.took).to_string())
+                    .compared(format!("faster than {}", HumanDuration(*limit)), HumanDuration(answer.took).to_string())
                     .waited(answer.took))
             }
         }

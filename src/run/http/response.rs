@@ -18,7 +18,7 @@ const EVIDENCE_BODY: usize = 64 << 10;
 const PRIVATE_HEADERS: [&str; 4] = ["set-cookie", "cookie", "authorization", "proxy-authorization"];
 
 /// An HTTP response.
-pub(super) struct Answer {
+pub(super) struct HttpResponse {
     pub(super) method: String,
     pub(super) url: Url,
     pub(super) status: u16,
@@ -29,7 +29,7 @@ pub(super) struct Answer {
     pub(super) took: Duration,
 }
 
-impl Answer {
+impl HttpResponse {
     /// Decodes the body up to a maximum size.
     pub(super) async fn decode(&mut self, limit: usize) -> Result<(), Failure> {
         decode::decode(&self.headers, &mut self.body, limit).await
@@ -50,7 +50,7 @@ impl Answer {
 
 /// Formats the hops, one per line, and the head and the start of the body of the last response. Returns `None` if
 /// nothing was sent.
-pub(super) fn evidence(trail: &[Hop], last: Option<&Answer>, masker: &Masker) -> Option<Vec<u8>> {
+pub(super) fn evidence(trail: &[Hop], last: Option<&HttpResponse>, masker: &Masker) -> Option<Vec<u8>> {
     if trail.is_empty() {
         return None;
     }

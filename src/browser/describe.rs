@@ -16,9 +16,9 @@ const ATTRIBUTE: usize = 30;
 
 /// Describes the data of a script.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Words<'a>(pub(super) &'a Masker);
+pub(super) struct ElementDescriber<'a>(pub(super) &'a Masker);
 
-impl Words<'_> {
+impl ElementDescriber<'_> {
     /// Shortens a text after masking it.
     fn text(self, text: &Json, longest: usize) -> String {
         cut(&self.0.mask(text.as_str().unwrap_or("")), longest)
@@ -85,7 +85,7 @@ mod tests {
         let masker = Masker::default();
         let secret = "s3cret-".repeat(20);
         masker.add(&secret);
-        let words = Words(&masker);
+        let words = ElementDescriber(&masker);
         let element = json!({"tag": "a", "role": "link", "name": format!("go {secret}"), "attributes": [["href", format!("/?t={secret}")]]});
         assert_eq!(words.element(&element), r#"link "go ***" <a href="/?t=***">"#);
         let pieces = json!(["1 label: ", {"texts": [secret, "x".repeat(70)], "more": true}]);
