@@ -739,7 +739,7 @@ impl Group {
                 }
             }
             Event::Reminder => {
-                effects.decide(&incident.subject, DecisionReason::Reminded, format!("as {key} for {to}"), now)
+                effects.decide(&incident.subject, DecisionReason::Reminded, format!("as {key} for {to}"), now);
             }
             Event::Resolved => {
                 let detail = format!("{} of {all} as {key} for {to}", event.as_str());

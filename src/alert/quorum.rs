@@ -75,7 +75,7 @@ impl LocationVotes {
                 }
             }
             None => {
-                self.0.push(LocationVote { location: outcome.location.as_str().into(), mark, at: now, fresh: true })
+                self.0.push(LocationVote { location: outcome.location.as_str().into(), mark, at: now, fresh: true });
             }
         }
         let old = self.0.iter().take_while(|seen| seen.is_old(scenario, now)).count();

@@ -346,10 +346,10 @@ impl DeliveryTask {
                     fallback,
                     notifications = batch.notifications.len(),
                     "notifications moved to the fallback receiver"
-                )
+                );
             }
             Err(error) => {
-                tracing::error!(receiver, %error, "cannot move queued notifications to the fallback receiver")
+                tracing::error!(receiver, %error, "cannot move queued notifications to the fallback receiver");
             }
         }
         (self.wake_all)();

@@ -26,7 +26,7 @@ pub struct NotifierServices {
 
 impl fmt::Debug for NotifierServices {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tools").field("evidence", &self.evidence).finish_non_exhaustive()
+        f.debug_struct("NotifierServices").field("evidence", &self.evidence).finish_non_exhaustive()
     }
 }
 

@@ -1,5 +1,5 @@
 //! `slower_than_usual`: a comparison with past durations of the scenario. The duration baseline is computed in
-//! `run/usual.rs`.
+//! `run/duration_baseline.rs`.
 
 mod comparisons;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{RawQuery, Request as AlertAction, State as With};
+use axum::extract::{RawQuery, Request as HttpRequest, State as With};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -31,7 +31,7 @@ fn plain(status: StatusCode, text: impl Into<String>) -> Response {
 }
 
 /// Handles `/probe?target=&module=&hostname=&debug=`.
-pub(super) async fn probe(With(state): With<Arc<State>>, asked: AlertAction) -> Response {
+pub(super) async fn probe(With(state): With<Arc<State>>, asked: HttpRequest) -> Response {
     let (asked, _) = asked.into_parts();
     harden(answer(&state.probes, &asked).await)
 }

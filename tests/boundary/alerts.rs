@@ -182,7 +182,7 @@ async fn what_is_open_is_listed_explained_taken_over_and_silenced() {
         assert!(ran.code == Some(0) && ran.out.contains(part), "{arguments:?}: no {part:?} in\n{}", ran.said());
     }
     let cases: [(&[&str], &str); 6] = [
-        (&["why", "nobody"], "nothing is known of `nobody` in this store"),
+        (&["why", "nobody"], "no data about `nobody` in this store"),
         (&["ack", "nobody:1", "--author", "ania"], "error: no incident has the key `nobody:1`"),
         (&["ack", "cart:1", "--author", ""], "`author` must have 1 to 500 characters"),
         (&["silence", "--end", id, "--author", "ania"], "no silence or maintenance with the id `"),

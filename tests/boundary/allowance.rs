@@ -468,7 +468,7 @@ async fn probes_reach_neither_the_agents_own_web_nor_sockets() {
         let why = if module == "unix" {
             "not allowed by `probe.targets`"
         } else {
-            "`allow.network` of the agent configuration"
+            "`allow.network` in the agent configuration"
         };
         let is_refused = answer.contains("probe_success 0") && answer.contains(why);
         if !is_refused || answer.contains("probe_http_status_code 200") {

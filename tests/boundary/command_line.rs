@@ -219,7 +219,7 @@ async fn arguments_are_taken_or_refused_by_name() {
         (&["run", "exec.yaml"], 2, "the program `sh` is not allowed; start with `--allow-exec`"),
         (&["run", "exec.yaml", "--allow-exec"], 1, "2 runs: 1 passed, 1 failed\n"),
         (&["check", "exec.yaml"], 0, ""),
-        (&["run", "beat.yaml"], 0, "job: skipped, check-ins is heard by `wachta serve` only\n"),
+        (&["run", "beat.yaml"], 0, "job: skipped, check-ins are received by `wachta serve` only\n"),
         (&["run", "two.yaml", "--browser", "safari"], 2, "`--browser safari` is not known: chromium or firefox"),
         (&["run", "two.yaml", "--only", "one", "--browser", "firefox", "--headed"], 0, "1 run: 1 passed\n"),
         (&["run", "two.yaml", "--webdriver", "here"], 2, "--webdriver"),

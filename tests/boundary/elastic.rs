@@ -160,7 +160,7 @@ async fn takes_documents(server: &SearchServer, target: &Target) {
         (json!({"term": {"labels.team_name": "web"}}), 6),
         (json!({"term": {"observer.geo.name": "waw-1"}}), 6),
         (json!({"term": {"trace.id": "01935400000070008000000000000001"}}), 3),
-        (json!({"match": {"error.message": "answered"}}), 3),
+        (json!({"match": {"error.message": "returned"}}), 3),
         (
             json!({"bool": {"filter": [{"term": {"event.kind": "alert"}}, {"term": {"wachta.incident.key": "shop:3"}}]}}),
             1,

@@ -300,7 +300,11 @@ async fn a_mistake_in_any_part_of_the_agents_file_keeps_the_version_before() {
         (2, "allow: {evn: [\"SHOP_*\"]}", "wachta.yaml:3:9: unknown key `evn`"),
         (2, "allow: {env: [], network: [nonsense]}", "wachta.yaml:3:28: "),
         (3, "store: mysql://x", "wachta.yaml:4:8: unknown store"),
-        (4, "web: {listen: \"127.0.0.1:0\", hosts: [\"other.lan\", \"a b\"]}", "wachta.yaml:5:51: `a b` is not a name"),
+        (
+            4,
+            "web: {listen: \"127.0.0.1:0\", hosts: [\"other.lan\", \"a b\"]}",
+            "wachta.yaml:5:51: `a b` is not a host name",
+        ),
         (4, "web: {listen: \"0.0.0.0:0\", hosts: [other.lan]}", "wachta.yaml:5:15: others could reach this agent"),
         (5, "evidence: {max_size: 1}", "wachta.yaml:6:22: `max_size`: `1` has no unit"),
         (6, "zabbix: {host: wachta}", "wachta.yaml:7:9: "),

@@ -145,7 +145,7 @@ const STATE: [&str; 5] = [
 
 /// The log's line that says that the store is away, and the one that says that it is back.
 const AWAY: &str = "the store is unavailable";
-const BACK: &str = "the store is back";
+const BACK: &str = "the store is available again";
 const REPLACED: &str = "deleted, moved or replaced";
 const ASIDE: &str = "set aside, and a new one is made";
 

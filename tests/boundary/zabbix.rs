@@ -332,7 +332,7 @@ async fn connections_are_protected_as_the_host_asks_for() {
         sinks.load(&destination(Security::None), &scenarios, &[]).await;
         let since = Utc::now();
         push();
-        let error = error_with(&sinks, since, "no value of").await;
+        let error = error_with(&sinks, since, "are rejected").await;
         assert!(error.contains("encryption"), "{error}");
         sinks.load(&[], &scenarios, &[]).await;
         sent -= 1;

@@ -16,10 +16,10 @@ esac
 [ "$(id -u)" = 0 ] || without "only root can make and enter a chroot"
 unshare --mount true 2>/dev/null || without "this machine allows no mounts (unshare --mount)"
 
-# Prints the package mirror of this machine.
+# Prints the package mirror of this machine. Debian has its sources in one of the two files: a missing one is no error.
 mirror() {
-  sed -nE 's/^URIs: +//p; s/^deb +(\[[^]]*\] +)?([^ ]+) .*main.*/\2/p' \
-    /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null | head -1
+  { cat /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null || true; } |
+    sed -nE 's/^URIs: +//p; s/^deb +(\[[^]]*\] +)?([^ ]+) .*main.*/\2/p' | sed -n 1p
 }
 
 # Runs a command in the trixie. Its mounts are visible only to the command and its children, and end with them.

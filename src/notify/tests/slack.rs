@@ -1,4 +1,4 @@
-//! Slack's button, with a server that opens WebSockets like Socket Mode and sends clicks over them.
+//! Slack's button, with a server that opens `WebSockets` like Socket Mode and sends clicks over them.
 
 use std::sync::{Arc, Mutex};
 

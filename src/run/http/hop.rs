@@ -20,7 +20,7 @@ pub(super) struct HopRequest {
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
     /// Parts of the request that were omitted after a redirect to another origin because they may be secret: header
-    /// names, or the body. 289 Result of one query in the page.
+    /// names, or the body.
     pub(super) withheld: Vec<String>,
 }
 

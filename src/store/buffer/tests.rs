@@ -451,7 +451,7 @@ async fn a_damaged_store_of_a_former_version_is_taken_over() {
     let (folder, former) = (Folder::new(), Folder::new());
     let old = sqlx::SqlitePool::connect(&format!("{}?mode=rwc", former.url())).await.unwrap();
     sqlx::raw_sql(include_str!("../../../tests/golden/store/v2.sql")).execute(&old).await.unwrap();
-    let queued: i64 =
+    let queued: u32 =
         sqlx::query_scalar("SELECT count(*) FROM notifications WHERE state = 'owed'").fetch_one(&old).await.unwrap();
     assert!(queued > 0);
     old.close().await;
@@ -459,7 +459,7 @@ async fn a_damaged_store_of_a_former_version_is_taken_over() {
     let opener = SqliteFile::new(&folder.url(), true);
     let incomplete = opener.salvage(&former.file().display().to_string()).await.unwrap();
     assert_eq!(incomplete, ["positions"], "that version had no other table less");
-    assert_eq!(store.queued("hook", 10).await.unwrap().len() as i64, queued);
+    assert_eq!(store.queued("hook", 10).await.unwrap().len(), usize::try_from(queued).unwrap());
     assert_eq!(store.alert_states().await.unwrap().len(), 2);
     assert!(crate::store::CheckIns::check_in_state(&store, "job").await.unwrap().is_some());
     store.close().await;
