@@ -183,7 +183,7 @@ async fn what_is_open_is_listed_explained_taken_over_and_silenced() {
     }
     let cases: [(&[&str], &str); 6] = [
         (&["why", "nobody"], "no data about `nobody` in this store"),
-        (&["ack", "nobody:1", "--author", "ania"], "error: no incident has the key `nobody:1`"),
+        (&["ack", "nobody:1", "--author", "ania"], "error: no incident with the key `nobody:1`"),
         (&["ack", "cart:1", "--author", ""], "`author` must have 1 to 500 characters"),
         (&["silence", "--end", id, "--author", "ania"], "no silence or maintenance with the id `"),
         (&["silence", "a=b", "--for", "2", "--reason", "r", "--author", "a"], "`for`: `2` has no unit"),

@@ -305,7 +305,11 @@ async fn a_mistake_in_any_part_of_the_agents_file_keeps_the_version_before() {
             "web: {listen: \"127.0.0.1:0\", hosts: [\"other.lan\", \"a b\"]}",
             "wachta.yaml:5:51: `a b` is not a host name",
         ),
-        (4, "web: {listen: \"0.0.0.0:0\", hosts: [other.lan]}", "wachta.yaml:5:15: others could reach this agent"),
+        (
+            4,
+            "web: {listen: \"0.0.0.0:0\", hosts: [other.lan]}",
+            "wachta.yaml:5:15: other machines could reach this agent",
+        ),
         (5, "evidence: {max_size: 1}", "wachta.yaml:6:22: `max_size`: `1` has no unit"),
         (6, "zabbix: {host: wachta}", "wachta.yaml:7:9: "),
         (7, "probe: {modules: blackbox.yml, max_probes: 0}", "wachta.yaml:8:44: `max_probes` must be"),

@@ -579,7 +579,7 @@ async fn redis_answers_what_it_should() {
     assert!(!told.contains("wrong@") && told.contains("redis://***@127.0.0.1"), "{told}");
     let text =
         format!("checks:\n  a: {{redis: \"redis://:p%20ss@{address}\", command: [GET, word], expect: {{value: x}}}}\n");
-    assert!(shown(&run_text(&text).await).ends_with(r#"saw "it: ***!""#));
+    assert!(shown(&run_text(&text).await).ends_with(r#"got "it: ***!""#));
     let (_socket, closed) = nobody();
     says(&format!("redis: \"redis://{closed}\""), "failed connect: no connection to ").await;
 }

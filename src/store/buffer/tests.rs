@@ -452,7 +452,7 @@ async fn a_damaged_store_of_a_former_version_is_taken_over() {
     let old = sqlx::SqlitePool::connect(&format!("{}?mode=rwc", former.url())).await.unwrap();
     sqlx::raw_sql(include_str!("../../../tests/golden/store/v2.sql")).execute(&old).await.unwrap();
     let queued: u32 =
-        sqlx::query_scalar("SELECT count(*) FROM notifications WHERE state = 'owed'").fetch_one(&old).await.unwrap();
+        sqlx::query_scalar("SELECT count(*) FROM notices WHERE state = 'owed'").fetch_one(&old).await.unwrap();
     assert!(queued > 0);
     old.close().await;
     let store = Sqlite::open(&folder.url()).await.unwrap();
