@@ -465,6 +465,33 @@ async fn a_damaged_store_of_a_former_version_is_taken_over() {
     store.close().await;
 }
 
+/// The words of what is stored changed with version 5; rows of version 4 are read by them.
+#[tokio::test]
+async fn the_words_of_version_4_are_read() {
+    let folder = Folder::new();
+    let old = sqlx::SqlitePool::connect(&format!("{}?mode=rwc", folder.url())).await.unwrap();
+    sqlx::raw_sql(include_str!("../../../tests/golden/store/v4.sql")).execute(&old).await.unwrap();
+    old.close().await;
+    let bench = Bench::open(SqliteFile::new(&folder.url(), true)).await;
+    let buffer = &bench.buffer;
+    let queued = buffer.queued("hook", 10).await.unwrap();
+    let keys: Vec<_> = queued.iter().map(|one| one.key.as_str()).collect();
+    assert_eq!(keys, ["down:1", "agent/here:1"]);
+    let reasons = async |subject: &str| {
+        let decisions = buffer.decisions(&Subject(subject.into()), 10).await.unwrap();
+        decisions.iter().map(|kept| kept.decision.reason.as_str()).collect::<Vec<_>>()
+    };
+    assert_eq!(reasons("down").await, ["already_open", "queued", "opened"]);
+    assert_eq!(reasons("up").await, ["agent_fault"]);
+    let outcomes = buffer.recent(Some("down"), 100).await.unwrap();
+    let actual = outcomes[0].steps[0].failure.as_ref().and_then(|failure| failure.seen.as_deref());
+    assert!(actual.is_some() || outcomes[0].message.is_some(), "{:?}", outcomes[0]);
+    assert_eq!(buffer.alert_states().await.unwrap().len(), 4);
+    assert_eq!(buffer.alerting_entries().await.unwrap().len(), 4);
+    assert!(crate::store::CheckIns::check_in_state(buffer, "job").await.unwrap().is_some());
+    bench.close().await;
+}
+
 #[tokio::test]
 async fn numbered_outcomes_are_read_while_the_store_is_away() {
     let folder = Folder::new();

@@ -14,7 +14,7 @@ const TABLES: [(&str, &str, &str); 9] = [
     ("alert_states", "subject", "watches"),
     ("alerting_entries", "key", "memory"),
     ("incidents", "id", "incidents"),
-    ("notifications", "seq", "notifications"),
+    ("notifications", "seq", "notices"),
     ("receiver_states", "receiver, key", "memos"),
     ("check_ins", "name", "beats"),
     ("positions", "sink", "positions"),
@@ -73,7 +73,7 @@ async fn copy_table(connection: &mut SqliteConnection, table: &str, key: &str, s
     }
     // Queued notifications had the state `owed` before version 5.
     let read = |(_, was): &(String, String)| match (source, was.as_str()) {
-        ("notifications", "state") => "replace(state, 'owed', 'queued')".to_owned(),
+        ("notices", "state") => "replace(state, 'owed', 'queued')".to_owned(),
         _ => was.clone(),
     };
     let columns = shared.iter().map(|(is, _)| is.as_str()).collect::<Vec<_>>().join(", ");
