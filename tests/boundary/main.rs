@@ -19,6 +19,7 @@ mod documents;
 mod drain;
 mod elastic;
 mod faults;
+mod first_steps;
 mod foreign_pages;
 mod har;
 mod httpbin;
