@@ -73,7 +73,8 @@ pub fn read(path: &str, text: &str) -> (Option<Config>, Vec<Diagnostic>) {
         Err(diagnostic) => return (None, vec![diagnostic]),
     };
     let mut r = Reader::new(&source);
-    let config = config(&mut r, &root);
+    let folder = Path::new(path).parent().unwrap_or(Path::new(""));
+    let config = config(&mut r, &root, folder);
     let errors = r.errors();
     let omitted = r.omitted();
     let mut diagnostics = r.diagnostics;
@@ -84,114 +85,173 @@ pub fn read(path: &str, text: &str) -> (Option<Config>, Vec<Diagnostic>) {
 
 /// Returns the JSON Schema of the agent configuration.
 pub fn schema() -> serde_json::Value {
-    crate::scenario::schema::of_tables("wachta agent configuration", &[TOP, sink::KEYS], &["location", "scenarios"])
+    crate::scenario::schema::of_tables("wachta agent configuration", KEYS, &["location", "scenarios"])
 }
 
 /// Maximum size of a file with root certificates, in bytes.
 const LARGEST_PEM: u64 = 4 << 20;
 
+/// Keys of the agent configuration. Their shapes lead to all others.
+pub const KEYS: &[&[Key]] = &[TOP, sink::KEYS];
+
 const TOP: &[Key] = &[
-    key("location", Shape::Text, "name of the location this agent runs from"),
-    key("scenarios", TEXTS, "files and folders with scenarios, relative to this file"),
+    key("location", Shape::Text, "name of the location that this agent runs from; required"),
+    key("scenarios", TEXTS, "files and folders of scenarios, relative to this file; required"),
     key("allow", Shape::Keys(&[ALLOW]), "resources of this machine that scenarios may use (default: none)"),
-    key("store", Shape::Text, "sqlite:FILE or sqlite::memory: (default: sqlite:wachta.db)"),
+    key(
+        "store",
+        Shape::Text,
+        "URL of the store: `sqlite:FILE`, relative to this file, or `sqlite::memory:` (default: `sqlite:wachta.db`)",
+    ),
     key("web", Shape::Keys(&[WEB]), "web server of the agent"),
-    key("browser", Shape::Keys(&[BROWSER]), "browsers"),
-    key("evidence", Shape::Keys(&[EVIDENCE]), "retention of evidence"),
-    key("metrics", Shape::Keys(&[metrics::METRICS]), "metrics exported by /metrics"),
-    key("probe", Shape::Keys(&[PROBE]), "modules and targets of /probe"),
-    key("alerting", Shape::Keys(&[ALERTING]), "receivers, routes and notifications"),
+    key("browser", Shape::Keys(&[BROWSER]), "browser sessions and their limits"),
+    key("evidence", Shape::Keys(&[EVIDENCE]), "limits of the stored evidence"),
+    key("metrics", Shape::Keys(&[metrics::METRICS]), "metrics exported by `/metrics`"),
+    key("probe", Shape::Keys(&[PROBE]), "modules and targets of `/probe`"),
+    key("alerting", Shape::Keys(&[ALERTING]), "receivers, routes and other settings of alerting"),
     key("network", Shape::Keys(&[network::NETWORK]), "targets of the connectivity check"),
 ];
 const ALLOW: &[Key] = &[
-    key("env", TEXTS, "names of environment variables, with * for any characters"),
-    key("files", TEXTS, "files, or folders ending with /"),
-    key("exec", TEXTS, "programs that `exec` checks may run, exactly as written there"),
+    key("env", TEXTS, "names of environment variables, with `*` for any characters"),
+    key(
+        "files",
+        TEXTS,
+        "files, or folders with a `/` at the end; files in the folder of the scenario are always allowed",
+    ),
+    key("exec", TEXTS, "programs that `exec` checks may run, exactly as written in the check"),
     key(
         "network",
         TEXTS,
-        "HOST:PORT or unix:/PATH, with * for any characters: ports and sockets of the agent itself that checks may reach",
+        "ports of the agent and Unix sockets that checks may reach: `HOST:PORT`, `unix:/PATH`, with `*` for any characters",
     ),
 ];
 const WEB: &[Key] = &[
-    key("listen", Shape::Text, "ADDRESS:PORT to listen on (default: 127.0.0.1:9815)"),
-    key("external_url", Shape::Text, "base URL of links in notifications"),
-    key("hosts", TEXTS, "additional host names of the agent, besides its addresses and the host of external_url"),
+    key("listen", Shape::Text, "address and port to listen on (default: `127.0.0.1:9815`)"),
+    key("external_url", Shape::Text, "base URL of links in notifications (default: notifications without links)"),
+    key(
+        "hosts",
+        TEXTS,
+        "further host names that requests may use, in addition to addresses, this machine and the host of `external_url`",
+    ),
     key(
         "config_file",
         Shape::Text,
-        "file with TLS settings and users, in the format of Prometheus exporters; relative to this file",
+        "file with TLS settings and users in the format of Prometheus exporters, relative to this file",
     ),
-    key("insecure", Shape::Bool, "true: other machines may reach the agent without authentication"),
-    key("beat_token", receivers::SECRET, "token required by /beat, as Authorization: Bearer or ?token="),
+    key("insecure", Shape::Bool, "whether other machines may reach the agent without authentication (default: false)"),
+    key(
+        "beat_token",
+        receivers::SECRET,
+        "token required by `/beat`, as `Authorization: Bearer TOKEN` or `?token=TOKEN` (default: no token is required)",
+    ),
 ];
 const BROWSER: &[Key] = &[
     key("max_sessions", Shape::Count, "maximum number of browser sessions (default: 2)"),
-    key("webdriver", Shape::Text, "URL of a WebDriver endpoint (default: start chromedriver or geckodriver)"),
-    key("trust", Shape::Keys(&[BROWSER_TRUST]), "trusted certificates of the endpoint, besides those of the system"),
+    key(
+        "webdriver",
+        Shape::Text,
+        "URL of a WebDriver endpoint (default: the agent starts `chromedriver` or `geckodriver`)",
+    ),
+    key(
+        "trust",
+        Shape::Keys(&[BROWSER_TRUST]),
+        "certificates trusted for the WebDriver endpoint, in addition to those of the system",
+    ),
     key(
         "headless",
         Shape::Words(crate::scenario::Headless::WORDS),
-        "shell: Chromium's headless shell, if installed; full: the complete browser (default: shell)",
+        "binary of Chromium: `shell` is the headless shell if it is installed, `full` the full browser (default: shell)",
     ),
-    key("capabilities", Shape::Any, "merged into the requested capabilities; null removes one"),
-    key("warm", Shape::Bool, "false: a new browser for every run (default: true)"),
-    key("max_runs", Shape::Count, "maximum runs per browser session (default: 200)"),
-    key("max_age", Shape::Duration, "maximum age of a browser session (default: 1h)"),
-    key("max_memory", Shape::Text, "maximum memory of a browser session, like 2GiB (default: 2GiB)"),
-    key("min_free_memory", Shape::Text, "free memory required to start a browser (default: 400MiB)"),
+    key(
+        "capabilities",
+        Shape::Any,
+        "map of WebDriver capabilities, merged into the requested ones; `null` removes one",
+    ),
+    key("warm", Shape::Bool, "whether a browser session is used for several runs (default: true)"),
+    key("max_runs", Shape::Count, "number of runs after which a browser session is replaced (default: 200)"),
+    key("max_age", Shape::Duration, "age at which a browser session is replaced (default: 1h)"),
+    key("max_memory", Shape::Text, "memory above which a browser session is ended, even during a run (default: 2GiB)"),
+    key("min_free_memory", Shape::Text, "free memory that is required to start a browser (default: 400MiB)"),
 ];
 const BROWSER_TRUST: &[Key] = &[key("ca", Shape::Text, "PEM file with additional root certificates")];
 const EVIDENCE: &[Key] = &[
     key(
         "max_size",
         Shape::Text,
-        "maximum size of all evidence, like 500MB or 2GB; the oldest is deleted first (default: 1GB)",
+        "maximum size of all evidence, such as `500MB`; the oldest is deleted first (default: 1GB)",
     ),
-    key("keep", Shape::Duration, "maximum age, at most 30d (default: 30d)"),
+    key("keep", Shape::Duration, "age at which evidence is deleted, at most 30d (default: 30d)"),
 ];
 const PROBE: &[Key] = &[
-    key("modules", Shape::Text, "path of a blackbox.yml, relative to this file"),
+    key("modules", Shape::Text, "file of modules in the format of blackbox_exporter, relative to this file; required"),
     key(
         "targets",
         TEXTS,
-        "allowed targets, like https://*.example.com/* (default: any, if the agent listens on loopback only)",
+        "allowed targets, such as `https://*.example.com/*`; required unless the agent listens on loopback (default: any)",
     ),
-    key("max_probes", Shape::Count, "maximum number of concurrent probes (default: 200)"),
+    key("max_probes", Shape::Count, "maximum number of simultaneous probes (default: 200)"),
 ];
 const ALERTING: &[Key] = &[
-    key("receivers", Shape::Map(&Shape::Keys(&[receivers::RECEIVER])), "receivers, by name"),
+    key(
+        "receivers",
+        Shape::Map(&Shape::Keys(&[receivers::RECEIVER])),
+        "receivers, by name; `log` exists without being listed",
+    ),
     key("routes", Shape::List(&Shape::Keys(&[ROUTE])), "routes; the first that matches is used"),
-    key("templates", Shape::Keys(&[receivers::TEMPLATES]), "templates of all receivers without their own"),
+    key(
+        "templates",
+        Shape::Keys(&[receivers::TEMPLATES]),
+        "templates of receivers without their own (default: built-in texts)",
+    ),
     key("quorum", Shape::Count, "number of locations that must agree (default: a majority of those that report)"),
-    key("maintenance", Shape::List(&Shape::Keys(&[pipeline::MAINTENANCE])), "maintenance windows"),
-    key("escalate", pipeline::ESCALATE, "escalation of unacknowledged incidents, for routes without their own"),
+    key("maintenance", Shape::List(&Shape::Keys(&[pipeline::MAINTENANCE])), "planned times without notifications"),
+    key(
+        "escalate",
+        pipeline::ESCALATE,
+        "escalation of incidents that are not acknowledged, for routes without their own (default: none)",
+    ),
     key(
         "dead_mans_switch",
         Shape::Keys(&[pipeline::ALIVE]),
-        "URL to call while the agent is healthy (dead man's switch)",
+        "outbound heartbeat: calls to an external service while the agent is healthy",
     ),
 ];
 const ROUTE: &[Key] = &[
-    key("match", pipeline::MATCH, "tags, or severity, scenario, name, location, kind, host, and their values"),
-    key("during", Shape::Keys(&[pipeline::DURING]), "weekdays and times of day at which the route applies"),
-    key("to", TEXTS, "names of receivers"),
+    key(
+        "match",
+        pipeline::MATCH,
+        "conditions that must all hold, on tags, severity, scenario, name, location, kind or host (default: none)",
+    ),
+    key(
+        "during",
+        Shape::Keys(&[pipeline::DURING]),
+        "weekdays and times of day at which the route applies (default: always)",
+    ),
+    key("to", TEXTS, "names of receivers; required"),
     key(
         "group_by",
         TEXTS,
-        "tags, or severity, scenario, name, location, kind, host: incidents with the same values are sent as one notification",
+        "tags, severity, scenario, name, location, kind or host: incidents with the same values share a notification",
     ),
-    key("causes", Shape::Text, "apart or together (default: apart, until many scenarios of one host or service fail)"),
-    key("escalate", pipeline::ESCALATE, "escalation of unacknowledged incidents"),
+    key(
+        "causes",
+        Shape::Text,
+        "notifications for different causes: `apart` or `together` (default: apart, until many scenarios of one host fail)",
+    ),
+    key(
+        "escalate",
+        pipeline::ESCALATE,
+        "escalation of incidents that are not acknowledged; `[]` for none (default: `alerting.escalate`)",
+    ),
     key(
         "group_wait",
         Shape::Duration,
-        "time to wait for incidents with the same cause before the first notification (default: 30s, critical: 0s)",
+        "delay of the first notification of a group, at most 15m (default: 30s; for critical incidents 0s)",
     ),
 ];
 
-fn config(r: &mut Reader, root: &Node) -> Option<Config> {
-    let fields = r.fields(root, "the agent configuration", &[TOP, sink::KEYS])?;
+fn config(r: &mut Reader, root: &Node, folder: &Path) -> Option<Config> {
+    let fields = r.fields(root, "the agent configuration", KEYS)?;
     let mut required = |name: &str| {
         let found = fields.get(name);
         if found.is_none() && root.get(name).is_none() {
@@ -209,7 +269,7 @@ fn config(r: &mut Reader, root: &Node) -> Option<Config> {
         None => Some("sqlite:wachta.db".to_owned()),
     };
     let web = fields.get("web").map_or_else(web::Config::default, |node| web_config(r, node));
-    let browser = fields.get("browser").map_or_else(browser::Config::default, |node| browser_config(r, node));
+    let browser = fields.get("browser").map_or_else(browser::Config::default, |node| browser_config(r, node, folder));
     let metrics = fields.get("metrics").map(|node| metrics::metrics(r, node)).unwrap_or_default();
     let mut sinks = Vec::new();
     for key in sink::KEYS {
@@ -319,14 +379,14 @@ fn web_config(r: &mut Reader, node: &Node) -> web::Config {
     config
 }
 
-fn browser_config(r: &mut Reader, node: &Node) -> browser::Config {
+fn browser_config(r: &mut Reader, node: &Node, folder: &Path) -> browser::Config {
     let mut config = browser::Config::default();
     let Some(fields) = r.fields(node, "`browser`", &[BROWSER]) else { return config };
     if let Some(count) = fields.get("max_sessions").and_then(|node| r.count(node, "`max_sessions`")) {
         config.max_sessions = count as usize;
     }
     config.webdriver = fields.get("webdriver").and_then(|node| http_url(r, node, "`webdriver`"));
-    config.roots = fields.get("trust").map(|node| roots(r, node)).unwrap_or_default();
+    config.roots = fields.get("trust").map(|node| roots(r, node, folder)).unwrap_or_default();
     if let Some(headless) = fields.get("headless").and_then(|node| crate::scenario::headless(r, node)) {
         config.headless = headless;
     }
@@ -354,13 +414,13 @@ fn browser_config(r: &mut Reader, node: &Node) -> browser::Config {
     config
 }
 
-/// Parses `browser: {trust: …}`, and reads the file.
-fn roots(r: &mut Reader, node: &Node) -> Vec<rustls::pki_types::CertificateDer<'static>> {
+/// Parses `browser: {trust: …}`, and reads the file, whose path is relative to the agent configuration.
+fn roots(r: &mut Reader, node: &Node, folder: &Path) -> Vec<rustls::pki_types::CertificateDer<'static>> {
     let Some(fields) = r.fields(node, "`trust`", &[BROWSER_TRUST]) else { return Vec::new() };
     let Some((node, path)) = fields.get("ca").and_then(|node| Some((node, r.text(node, "`ca`")?))) else {
         return Vec::new();
     };
-    let read = bounded::read(Path::new(&path.value), LARGEST_PEM).map_err(|error| error.to_string());
+    let read = bounded::read(&folder.join(&path.value), LARGEST_PEM).map_err(|error| error.to_string());
     match read.and_then(|pem| wire::tls::certificates(&pem)) {
         Ok(roots) => roots,
         Err(why) => {
@@ -522,6 +582,21 @@ alerting:
     - {match: {severity: critical}, to: [tickets, console]}
     - {to: [console], group_by: [service, location], group_wait: 45s}
 ";
+
+    #[test]
+    fn roots_are_relative_to_the_file() {
+        let folder = std::env::temp_dir().join(format!("wachta-roots-{}", uuid::Uuid::now_v7().simple()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let authority = rcgen::generate_simple_self_signed(["grid.test".to_owned()]).unwrap();
+        std::fs::write(folder.join("ca.pem"), authority.cert.pem()).unwrap();
+        let text = "location: a\nscenarios: [b]\nbrowser: {trust: {ca: ca.pem}}\n";
+        let path = folder.join("wachta.yaml").display().to_string();
+        let (config, problems) = read(&path, text);
+        assert_eq!(config.map(|config| config.browser.roots.len()), Some(1), "{problems:?}");
+        let (config, _) = read("wachta.yaml", text);
+        assert!(config.is_none(), "the working directory has no such file");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 
     #[test]
     fn a_good_file_is_read() {

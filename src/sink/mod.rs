@@ -97,17 +97,20 @@ macro_rules! sinks {
 }
 
 sinks! {
-    Zabbix zabbix "zabbix" "Zabbix";
+    Zabbix zabbix "zabbix" "outcomes as values of items in Zabbix";
     Ecs ecs "ecs" "outcomes as ECS documents in a file";
     Elasticsearch elasticsearch "elasticsearch" "outcomes as ECS documents in Elasticsearch or OpenSearch";
-    RemoteWrite remote_write "remote_write" "metrics of /metrics, sent with Prometheus remote write";
+    RemoteWrite remote_write "remote_write" "metrics of `/metrics`, sent with Prometheus remote write";
     Sentry sentry "sentry" "incidents as issues, and scenarios as cron monitors, in Sentry or Bugsink";
     Otlp otlp "otlp" "runs as traces and logs of OpenTelemetry";
 }
 
 /// Key that every sink may have in addition to its own.
-const NAME: &[Key] =
-    &[Key { name: "name", shape: Some(Shape::Text), doc: "name, if there are several sinks of one kind" }];
+const NAME: &[Key] = &[Key {
+    name: "name",
+    shape: Some(Shape::Text),
+    doc: "name of the sink; required for all except one if there are several of one kind",
+}];
 
 /// Sink of the configuration.
 #[derive(Debug, Clone, PartialEq)]

@@ -10,9 +10,13 @@ use super::shape::{TEXTS, key};
 
 /// Keys of `metrics`.
 pub(super) const METRICS: &[Key] = &[
-    key("detail", Shape::Text, "basic or full (default: full below 2000 scenarios, otherwise basic)"),
-    key("tags", TEXTS, "keys of tags that become labels tag_KEY of wachta_scenario_info (default: none)"),
-    key("max_step_series", Shape::Count, "maximum number of series of a scenario's steps (default: 1000)"),
+    key(
+        "detail",
+        Shape::Text,
+        "metrics per scenario: `basic` or `full` (default: full for fewer than 2000 scenarios, otherwise basic)",
+    ),
+    key("tags", TEXTS, "keys of tags that become labels `tag_KEY` of `wachta_scenario_info` (default: none)"),
+    key("max_step_series", Shape::Count, "maximum number of series for all steps of one scenario (default: 1000)"),
 ];
 
 /// Parses `metrics`.

@@ -14,7 +14,7 @@ const MOST: usize = 10;
 pub(super) const NETWORK: &[Key] = &[key(
     "connectivity_targets",
     TEXTS,
-    "tcp://HOST:PORT targets that are always reachable; if none is, runs are unknown",
+    "canaries, such as `tcp://10.0.0.1:53`, at most 10; runs that fail while none responds are unknown (default: none)",
 )];
 
 /// Parses `network`.

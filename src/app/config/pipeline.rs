@@ -23,20 +23,28 @@ const LONGEST_WAIT: Duration = Duration::from_mins(15);
 
 /// Keys of a maintenance window.
 pub(super) const MAINTENANCE: &[Key] = &[
-    key("cron", Shape::Text, "cron expression of the start: five fields, or six with seconds first"),
-    key("for", Shape::Duration, "duration of the window"),
+    key(
+        "cron",
+        Shape::Text,
+        "cron expression of the start of a repeated window: five fields, or six with seconds first",
+    ),
+    key("for", Shape::Duration, "with `cron`: duration of the window, at most 31d"),
     key(
         "from",
         Shape::Text,
-        "start of a one-time window: 2026-12-24T20:00:00+01:00, or 2026-12-24T20:00 in `timezone`",
+        "start of a one-time window: `2026-12-24T20:00:00+01:00`, or `2026-12-24T20:00` in `timezone`",
     ),
-    key("until", Shape::Text, "end of a one-time window"),
-    key("timezone", Shape::Text, "time zone, like Europe/Warsaw (default: UTC)"),
-    key("during", Shape::Keys(&[DURING]), "weekdays and times of day, alone or within the other window"),
+    key("until", Shape::Text, "with `from`: end of the one-time window, at most 31d after its start"),
+    key("timezone", Shape::Text, "time zone of `cron`, `from` and `until`, such as Europe/Warsaw (default: UTC)"),
+    key(
+        "during",
+        Shape::Keys(&[DURING]),
+        "weekdays and times of day of the window, alone or as a limit of the other keys",
+    ),
     key(
         "match",
         MATCH,
-        "tags, or severity, scenario, name, location, kind, host, and their values (default: everything)",
+        "conditions that must all hold, on tags, severity, scenario, name, location, kind or host (default: none)",
     ),
 ];
 
@@ -44,22 +52,34 @@ pub(super) const MAINTENANCE: &[Key] = &[
 pub(super) const MATCH: Shape = Shape::Map(&Shape::Either(&[Shape::Text, Shape::Keys(&[MATCHER])]));
 /// Forms of a matcher other than a plain value.
 const MATCHER: &[Key] = &[
-    key("not", Shape::Text, "is not this value, or does not exist"),
+    key("not", Shape::Text, "does not exist, or is not equal to this value"),
     key("matches", Shape::Text, "matches a regular expression"),
     key("not_matches", Shape::Text, "does not match a regular expression"),
 ];
 /// Keys of `during` in a route or maintenance window.
 pub(super) const DURING: &[Key] = &[
-    key("weekdays", Shape::List(&Shape::Text), "mon, tue, wed, thu, fri, sat, sun (default: every day)"),
-    key("from", Shape::Text, "start, like 08:00 (default: midnight)"),
-    key("until", Shape::Text, "end, like 18:00; on the next day if not after `from`"),
-    key("timezone", Shape::Text, "time zone, like Europe/Warsaw (default: UTC)"),
+    key(
+        "weekdays",
+        Shape::List(&Shape::Text),
+        "days on which the time starts: mon, tue, wed, thu, fri, sat, sun (default: every day)",
+    ),
+    key("from", Shape::Text, "start time, such as `08:00` (default: `00:00`)"),
+    key(
+        "until",
+        Shape::Text,
+        "end time, such as `18:00`; on the following day if it is not after `from` (default: end of the day)",
+    ),
+    key("timezone", Shape::Text, "time zone of the times, such as Europe/Warsaw (default: UTC)"),
 ];
 /// Shape of `escalate`.
 pub(super) const ESCALATE: Shape = Shape::List(&Shape::Keys(&[ESCALATION]));
 const ESCALATION: &[Key] = &[
-    key("after", Shape::Duration, "time since the first notification"),
-    key("to", Shape::List(&Shape::Text), "names of receivers"),
+    key(
+        "after",
+        Shape::Duration,
+        "delay after the first notification, at most 7d; longer than that of the step before; required",
+    ),
+    key("to", Shape::List(&Shape::Text), "names of further receivers; required"),
 ];
 /// Maximum delay of an escalation step.
 const LONGEST_ESCALATION: Duration = Duration::from_hours(7 * 24);
@@ -181,8 +201,8 @@ pub(super) fn escalate(r: &mut Reader, node: &Node, receivers: &[&str]) -> Optio
 
 /// Keys of `dead_mans_switch`.
 pub(super) const ALIVE: &[Key] = &[
-    key("url", receivers::SECRET, "URL to call with GET: text, {file: …} or {env: …}"),
-    key("every", Shape::Duration, "interval of the calls (default: 1m)"),
+    key("url", receivers::SECRET, "URL of the external service, called with GET; required"),
+    key("every", Shape::Duration, "interval of the calls, 10s to 24h (default: 1m)"),
 ];
 /// Minimum and maximum interval of the outbound heartbeat: a shorter one is a burden for the service, a longer one is
 /// no sign of life.

@@ -22,22 +22,26 @@ pub(super) use crate::bounded::credential::SECRET;
 
 /// Keys of a receiver: one kind, and further settings.
 pub(super) const RECEIVER: &[Key] = &[
-    key("webhook", Shape::Keys(&[WEBHOOK]), "POST request with JSON"),
+    key("webhook", Shape::Keys(&[WEBHOOK]), "POST requests with JSON"),
     key("alertmanager", Shape::Keys(&[ALERTMANAGER]), "Prometheus Alertmanager"),
     key("pagerduty", Shape::Keys(&[PAGERDUTY]), "PagerDuty"),
     key("slack", Shape::Keys(&[SLACK]), "Slack, with a bot token or an incoming webhook"),
     key("teams", Shape::Keys(&[TEAMS]), "Microsoft Teams, with a workflow"),
     key("telegram", Shape::Keys(&[TELEGRAM]), "Telegram, with a bot"),
     key("email", Shape::Keys(&[EMAIL]), "e-mail over SMTP"),
-    key("ntfy", Shape::Keys(&[NTFY]), "ntfy"),
-    key("zabbix", Shape::Keys(&[ZABBIX]), "acknowledgements to and from Zabbix, by `zabbix.api`"),
-    key("log", Shape::Keys(&[&[]]), "line in the log of the agent"),
-    key("template", Shape::Keys(&[TEMPLATES]), "templates of this receiver"),
-    key("limit", Shape::Text, "maximum notifications per hour, like 6 per hour; further ones are sent as one digest"),
+    key("ntfy", Shape::Keys(&[NTFY]), "push notifications of ntfy"),
+    key("zabbix", Shape::Keys(&[ZABBIX]), "acknowledgements to and from Zabbix through `zabbix.api`"),
+    key("log", Shape::Keys(&[&[]]), "lines in the log of the agent"),
+    key("template", Shape::Keys(&[TEMPLATES]), "templates of this receiver (default: `alerting.templates`)"),
+    key(
+        "limit",
+        Shape::Text,
+        "maximum rate of notifications, such as `6 per hour`; further ones are sent as one digest (default: no limit)",
+    ),
     key(
         "fallback",
         Shape::Text,
-        "receiver that is also notified while this one has not accepted anything for five minutes",
+        "name of the receiver that is notified as well while this one has accepted nothing for five minutes (default: none)",
     ),
 ];
 /// Keys of a receiver in addition to its kind.
@@ -48,70 +52,90 @@ const MIN_API_INTERVAL: Duration = Duration::from_secs(5);
 const MOST: u32 = 1000;
 /// Keys of templates.
 pub(super) const TEMPLATES: &[Key] = &[
-    key("title", Shape::Text, "minijinja template of the title, one line"),
-    key("text", Shape::Text, "minijinja template of the text"),
+    key("title", Shape::Text, "Minijinja template of the title, in one line"),
+    key("text", Shape::Text, "Minijinja template of the text"),
 ];
 const WEBHOOK: &[Key] = &[
-    key("url", SECRET, "URL"),
-    key("headers", Shape::Map(&SECRET), "additional headers, by name"),
+    key("url", SECRET, "URL of the requests; required"),
+    key("headers", Shape::Map(&SECRET), "additional headers of the requests, by name"),
     key("format", Shape::Words(FORMATS), "format of the JSON (default: wachta)"),
 ];
 const FORMATS: &[&str] = &["wachta", "alertmanager"];
 const ALERTMANAGER: &[Key] = &[
-    key("urls", Shape::List(&SECRET), "URLs of all cluster peers, such as http://alertmanager-0:9093"),
-    key("resend", Shape::Duration, "interval for resending open incidents (default: 1m)"),
+    key(
+        "urls",
+        Shape::List(&SECRET),
+        "URLs of all peers of the cluster, such as `http://alertmanager-0:9093`; required",
+    ),
+    key("resend", Shape::Duration, "interval at which open incidents are sent again (default: 1m)"),
 ];
 const PAGERDUTY: &[Key] = &[
-    key("routing_key", SECRET, "integration key"),
-    key("url", Shape::Text, "URL of the Events API (default: https://events.pagerduty.com/v2/enqueue)"),
-    key("api_token", SECRET, "API key of the REST API, to apply acknowledgements and resolutions made in PagerDuty"),
+    key("routing_key", SECRET, "integration key of the service; required"),
+    key("url", Shape::Text, "URL of the Events API (default: `https://events.pagerduty.com/v2/enqueue`)"),
+    key(
+        "api_token",
+        SECRET,
+        "key of the REST API, to apply acknowledgements and resolutions made in PagerDuty (default: they are not applied)",
+    ),
     key(
         "api_url",
         Shape::Text,
-        "with `api_token`: URL of the REST API (default: https://api.pagerduty.com; Europe: https://api.eu.pagerduty.com)",
+        "with `api_token`: URL of the API, in Europe `https://api.eu.pagerduty.com` (default: `https://api.pagerduty.com`)",
     ),
-    key("api_interval", Shape::Duration, "with `api_token`: polling interval while incidents are open (default: 30s)"),
+    key(
+        "api_interval",
+        Shape::Duration,
+        "with `api_token`: polling interval while incidents are open, at least 5s (default: 30s)",
+    ),
 ];
 const SLACK: &[Key] = &[
-    key("token", SECRET, "bot token with chat:write and files:write"),
-    key("channel", Shape::Text, "with `token`: channel id or \"#name\""),
+    key("token", SECRET, "bot token with the scopes `chat:write` and `files:write`; required without `url`"),
+    key("channel", Shape::Text, "channel id or `\"#name\"`; required with `token`"),
     key(
         "url",
         SECRET,
-        "URL of an incoming webhook; with `token`: base URL of the API (default: https://slack.com/api/)",
+        "URL of an incoming webhook; with `token`: base URL of the API (default: `https://slack.com/api/`)",
     ),
     key(
         "app_token",
         SECRET,
-        "with `token`: app-level token with connections:write; adds an acknowledge button to messages",
+        "with `token`: app-level token with the scope `connections:write`, for a button that acknowledges (default: no button)",
     ),
 ];
-const TEAMS: &[Key] = &[key("url", SECRET, "URL of the workflow")];
+const TEAMS: &[Key] = &[key("url", SECRET, "URL of the workflow; required")];
 const TELEGRAM: &[Key] = &[
-    key("token", SECRET, "bot token"),
-    key("chat", Shape::Text, "chat id, or \"@channel\""),
-    key("thread", Shape::Count, "topic id, in a group with topics"),
-    key("url", Shape::Text, "URL of the API (default: https://api.telegram.org)"),
+    key("token", SECRET, "token of the bot; required"),
+    key("chat", Shape::Text, "chat id, or `\"@channel\"`; required"),
+    key("thread", Shape::Count, "topic id in a group with topics"),
+    key("url", Shape::Text, "URL of the API (default: `https://api.telegram.org`)"),
 ];
 const EMAIL: &[Key] = &[
-    key("server", Shape::Text, "HOST or HOST:PORT (default port: 587; 465 with tls: implicit, 25 with tls: none)"),
+    key(
+        "server",
+        Shape::Text,
+        "`HOST` or `HOST:PORT`; required (default port: 587, with `tls: implicit` 465, with `tls: none` 25)",
+    ),
     key("tls", Shape::Words(TLS), "encryption of the connection (default: starttls)"),
-    key("ca", Shape::Text, "PEM file with roots besides the system's, relative to this file"),
-    key("username", Shape::Text, "user name for the login"),
-    key("password", SECRET, "password for the login"),
-    key("from", Shape::Text, "sender: an address, or Name <address>"),
-    key("to", Shape::OneOrMany(&Shape::Text), "recipients"),
+    key("ca", Shape::Text, "PEM file with root certificates in addition to those of the system, relative to this file"),
+    key("username", Shape::Text, "user name for the login, together with `password` (default: no login)"),
+    key("password", SECRET, "password of `username`"),
+    key("from", Shape::Text, "address of the sender, or `Name <address>`; required"),
+    key("to", Shape::OneOrMany(&Shape::Text), "addresses of the recipients; required"),
 ];
 const TLS: &[&str] = &["starttls", "implicit", "none"];
 const NTFY: &[Key] = &[
-    key("topic", SECRET, "topic"),
-    key("url", Shape::Text, "URL of the server (default: https://ntfy.sh)"),
-    key("token", SECRET, "access token"),
+    key("topic", SECRET, "name of the topic; required"),
+    key("url", Shape::Text, "URL of the server (default: `https://ntfy.sh`)"),
+    key("token", SECRET, "access token (default: none)"),
 ];
 
 const ZABBIX: &[Key] = &[
-    key("sink", Shape::Text, "sink whose `api` is used, if there are several: zabbix/NAME (default: the first)"),
-    key("interval", Shape::Duration, "polling interval while incidents are open (default: 30s)"),
+    key(
+        "sink",
+        Shape::Text,
+        "sink whose `api` is used if there are several, such as `zabbix/NAME` (default: the first with an `api`)",
+    ),
+    key("interval", Shape::Duration, "polling interval while incidents are open, at least 5s (default: 30s)"),
 ];
 
 /// Parses a receiver.

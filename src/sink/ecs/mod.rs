@@ -42,17 +42,17 @@ impl Config {
         Key {
             name: "file",
             shape: Some(Shape::Text),
-            doc: "a file for one JSON document a line, relative to this file",
+            doc: "file with one JSON document per line, relative to this file; required",
         },
         Key {
             name: "max_size",
             shape: Some(Shape::Text),
-            doc: "size like 100MB at which the file is rotated (default: 100MB)",
+            doc: "size at which the file is rotated, such as `100MB` (default: 100MB)",
         },
         Key {
             name: "keep",
             shape: Some(Shape::Whole),
-            doc: "number of older files that are kept beside it (default: 5)",
+            doc: "number of older files to keep, at most 1000 (default: 5)",
         },
     ];
 

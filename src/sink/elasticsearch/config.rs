@@ -57,7 +57,11 @@ pub enum Authentication {
 impl Config {
     /// Keys of `elasticsearch:`.
     pub const KEYS: &[Key] = &[
-        Key { name: "url", shape: Some(Shape::Text), doc: "base URL of an Elasticsearch or OpenSearch cluster" },
+        Key {
+            name: "url",
+            shape: Some(Shape::Text),
+            doc: "base URL of the Elasticsearch or OpenSearch cluster; required",
+        },
         Key { name: "index", shape: Some(Shape::Text), doc: "index for documents (default: wachta)" },
         Key { name: "data_stream", shape: Some(Shape::Text), doc: "data stream for documents, instead of an index" },
         Key { name: "api_key", shape: Some(SECRET), doc: "API key in its encoded form" },
@@ -66,12 +70,12 @@ impl Config {
         Key {
             name: "ca",
             shape: Some(Shape::Text),
-            doc: "PEM file with roots besides the system's, relative to this file",
+            doc: "PEM file with root certificates in addition to those of the system, relative to this file",
         },
         Key {
             name: "template",
             shape: Some(Shape::Bool),
-            doc: "whether the index template is put at the start (default: true)",
+            doc: "whether the index template is created at the start (default: true)",
         },
     ];
 

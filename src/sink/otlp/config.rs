@@ -78,17 +78,17 @@ impl Config {
         Key {
             name: "endpoint",
             shape: Some(Shape::Text),
-            doc: "base URL of the receiver, such as http://collector:4318, or http://collector:4317 for gRPC",
+            doc: "base URL of the receiver, such as `http://collector:4318`, or `http://collector:4317` for gRPC; required",
         },
         Key {
             name: "protocol",
             shape: Some(Shape::Words(&["http", "grpc"])),
-            doc: "http: protobuf over HTTP (the default); or grpc",
+            doc: "transport protocol; `http` is protobuf over HTTP (default: http)",
         },
         Key {
             name: "signals",
             shape: Some(Shape::List(&Shape::Words(&["traces", "logs"]))),
-            doc: "signals to send (default: [traces, logs])",
+            doc: "signals to send (default: all)",
         },
         Key {
             name: "headers",
@@ -98,18 +98,18 @@ impl Config {
         Key {
             name: "ca",
             shape: Some(Shape::Text),
-            doc: "PEM file with roots besides the system's, relative to this file",
+            doc: "PEM file with root certificates in addition to those of the system, relative to this file",
         },
         Key {
             name: "compression",
             shape: Some(Shape::Words(&["none", "gzip"])),
             doc: "compression of requests (default: none)",
         },
-        Key { name: "timeout", shape: Some(Shape::Duration), doc: "timeout of a batch (default: 30s)" },
+        Key { name: "timeout", shape: Some(Shape::Duration), doc: "timeout of a batch, at most 5m (default: 30s)" },
         Key {
             name: "resource",
             shape: Some(Shape::Map(&Shape::Text)),
-            doc: "further attributes of the resource, such as deployment.environment.name",
+            doc: "further attributes of the resource, such as `deployment.environment.name`",
         },
     ];
 

@@ -61,14 +61,18 @@ pub enum Authentication {
 impl Config {
     /// Keys of `remote_write:`.
     pub const KEYS: &[Key] = &[
-        Key { name: "url", shape: Some(Shape::Text), doc: "URL of the receiver, such as https://host/api/v1/write" },
+        Key {
+            name: "url",
+            shape: Some(Shape::Text),
+            doc: "URL of the receiver, such as `https://host/api/v1/write`; required",
+        },
         Key { name: "token", shape: Some(SECRET), doc: "bearer token" },
         Key { name: "user", shape: Some(Shape::Text), doc: "user, together with `password`" },
         Key { name: "password", shape: Some(SECRET), doc: "password of `user`" },
         Key {
             name: "ca",
             shape: Some(Shape::Text),
-            doc: "PEM file with roots besides the system's, relative to this file",
+            doc: "PEM file with root certificates in addition to those of the system, relative to this file",
         },
         Key {
             name: "headers",
@@ -78,12 +82,12 @@ impl Config {
         Key {
             name: "labels",
             shape: Some(Shape::Map(&Shape::Text)),
-            doc: "labels of every series (default: job wachta, instance the name of the machine, location)",
+            doc: "labels of every series (default: `job`: wachta, `instance`: name of the machine, `location`)",
         },
         Key {
             name: "detail",
             shape: Some(Shape::Words(&["basic", "full"])),
-            doc: "metrics per scenario (default: as for /metrics)",
+            doc: "metrics per scenario (default: as for `/metrics`)",
         },
         Key {
             name: "repeat",

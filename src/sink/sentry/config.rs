@@ -13,10 +13,14 @@ use crate::scenario::tree::Node;
 const ENVIRONMENT: &str = "production";
 
 const API: &[Key] = &[
-    Key { name: "url", shape: Some(Shape::Text), doc: "base URL of the server's API, such as https://sentry.io" },
-    Key { name: "token", shape: Some(SECRET), doc: "token that may read and change issues" },
-    Key { name: "organization", shape: Some(Shape::Text), doc: "slug of the organization; none: Bugsink" },
-    Key { name: "project", shape: Some(Shape::Text), doc: "slug of the project; for Bugsink its number" },
+    Key {
+        name: "url",
+        shape: Some(Shape::Text),
+        doc: "base URL of the server's API, such as `https://sentry.io`; required",
+    },
+    Key { name: "token", shape: Some(SECRET), doc: "token with permission to read and change issues; required" },
+    Key { name: "organization", shape: Some(Shape::Text), doc: "slug of the organization; omit it for Bugsink" },
+    Key { name: "project", shape: Some(Shape::Text), doc: "slug of the project, for Bugsink its number; required" },
 ];
 
 /// Project at Sentry or at a server with a compatible protocol.
@@ -54,9 +58,9 @@ pub struct Api {
 impl Config {
     /// Keys of `sentry:`.
     pub const KEYS: &[Key] = &[
-        Key { name: "dsn", shape: Some(SECRET), doc: "DSN of the project" },
+        Key { name: "dsn", shape: Some(SECRET), doc: "DSN of the project; required" },
         Key { name: "environment", shape: Some(Shape::Text), doc: "environment of events (default: production)" },
-        Key { name: "release", shape: Some(Shape::Text), doc: "release of the monitored system" },
+        Key { name: "release", shape: Some(Shape::Text), doc: "release of the monitored system (default: none)" },
         Key {
             name: "monitors",
             shape: Some(Shape::Bool),
@@ -70,9 +74,13 @@ impl Config {
         Key {
             name: "ca",
             shape: Some(Shape::Text),
-            doc: "PEM file with roots besides the system's, relative to this file",
+            doc: "PEM file with root certificates in addition to those of the system, relative to this file",
         },
-        Key { name: "api", shape: Some(Shape::Keys(&[API])), doc: "API to resolve issues when incidents resolve" },
+        Key {
+            name: "api",
+            shape: Some(Shape::Keys(&[API])),
+            doc: "API that resolves issues when incidents resolve (default: issues stay open)",
+        },
     ];
 
     /// Reads `sentry:`.

@@ -59,9 +59,17 @@ impl Via {
 }
 
 const TLS: &[Key] = &[
-    Key { name: "ca", shape: Some(Shape::Text), doc: "PEM file with the authorities of the server's certificate" },
-    Key { name: "cert", shape: Some(Shape::Text), doc: "PEM file with the agent's certificate and its chain" },
-    Key { name: "key", shape: Some(Shape::Text), doc: "PEM file with the key of `cert`" },
+    Key {
+        name: "ca",
+        shape: Some(Shape::Text),
+        doc: "PEM file with the root certificates for the server's certificate; required",
+    },
+    Key {
+        name: "cert",
+        shape: Some(Shape::Text),
+        doc: "PEM file with the agent's certificate and its chain; required",
+    },
+    Key { name: "key", shape: Some(Shape::Text), doc: "PEM file with the private key of `cert`; required" },
     Key { name: "server_issuer", shape: Some(Shape::Text), doc: "issuer of the server's certificate, as in RFC 4514" },
     Key {
         name: "server_subject",
@@ -71,8 +79,12 @@ const TLS: &[Key] = &[
 ];
 
 const PSK: &[Key] = &[
-    Key { name: "identity", shape: Some(Shape::Text), doc: "identity of the key, as the host has it in Zabbix" },
-    Key { name: "key", shape: Some(SECRET), doc: "the key: 32 to 512 hexadecimal digits" },
+    Key {
+        name: "identity",
+        shape: Some(Shape::Text),
+        doc: "identity of the key, as set for the host in Zabbix; required",
+    },
+    Key { name: "key", shape: Some(SECRET), doc: "pre-shared key of 32 to 512 hexadecimal digits; required" },
 ];
 
 impl Config {
@@ -81,25 +93,33 @@ impl Config {
         Key {
             name: "server",
             shape: Some(Shape::Text),
-            doc: "HOST or HOST:PORT of the trapper of the server or proxy; nodes of a cluster with `;` between them",
+            doc: "`HOST` or `HOST:PORT` of the trapper of the server or proxy; nodes of a cluster are separated by `;`",
         },
         Key {
             name: "host",
             shape: Some(Shape::Text),
-            doc: "the technical name of the host that the template is linked to",
+            doc: "technical name of the host that the template is linked to; required",
         },
-        Key { name: "tls", shape: Some(Shape::Keys(&[TLS])), doc: "TLS with certificates, to the trapper" },
-        Key { name: "psk", shape: Some(Shape::Keys(&[PSK])), doc: "TLS with a pre-shared key, to the trapper" },
+        Key {
+            name: "tls",
+            shape: Some(Shape::Keys(&[TLS])),
+            doc: "certificates for TLS to the trapper (default: no TLS)",
+        },
+        Key {
+            name: "psk",
+            shape: Some(Shape::Keys(&[PSK])),
+            doc: "pre-shared key for TLS to the trapper, instead of certificates",
+        },
         Key {
             name: "tags",
             shape: Some(Shape::List(&Shape::Text)),
-            doc: "names of the tags of scenarios that items and problems have in Zabbix (default: none)",
+            doc: "keys of the tags of scenarios that are copied to items and problems in Zabbix (default: none)",
         },
-        Key { name: "api", shape: Some(Shape::Keys(&[api::Config::KEYS])), doc: "the API of the frontend" },
+        Key { name: "api", shape: Some(Shape::Keys(&[api::Config::KEYS])), doc: "API of the frontend" },
         Key {
             name: "via",
             shape: Some(Shape::Words(Via::WORDS)),
-            doc: "how values are sent: trapper, api (history.push), or auto: api if the server supports it (default: trapper; without `server`: api)",
+            doc: "delivery of values; `api` is `history.push`, `auto` uses it if the server can (default: trapper, without `server` api)",
         },
     ];
 

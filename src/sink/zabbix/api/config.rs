@@ -35,14 +35,18 @@ pub enum Login {
 impl Config {
     /// Keys of `api:`.
     pub const KEYS: &[Key] = &[
-        Key { name: "url", shape: Some(Shape::Text), doc: "URL of the frontend, or of its api_jsonrpc.php" },
+        Key {
+            name: "url",
+            shape: Some(Shape::Text),
+            doc: "URL of the frontend, or of its `api_jsonrpc.php`; required",
+        },
         Key { name: "token", shape: Some(SECRET), doc: "API token" },
         Key { name: "user", shape: Some(Shape::Text), doc: "user, together with `password`, instead of a token" },
         Key { name: "password", shape: Some(SECRET), doc: "password of `user`" },
         Key {
             name: "ca",
             shape: Some(Shape::Text),
-            doc: "PEM file with roots besides the system's, relative to this file",
+            doc: "PEM file with root certificates in addition to those of the system, relative to this file",
         },
     ];
 
