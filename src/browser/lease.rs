@@ -331,6 +331,10 @@ impl Owner {
             // At an external endpoint this is all that can be done.
             let _ = self.http.delete(session.clone()).timeout(FAREWELL).send().await;
         }
+        // Counted before its folder goes, so that nobody who sees the session gone finds it uncounted.
+        if let End::Because(cause) = how {
+            self.metrics.reaped.with_label_values(&[cause.as_str()]).inc();
+        }
         if let Some(Local { driver, path, _folder }) = self.local {
             let group = driver.group;
             driver.end().await;
@@ -340,9 +344,6 @@ impl Owner {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             self.guard.done(group).await;
-        }
-        if let End::Because(cause) = how {
-            self.metrics.reaped.with_label_values(&[cause.as_str()]).inc();
         }
     }
 }
