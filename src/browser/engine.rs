@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Map, Value as Json, json};
 
 use super::Config;
-use super::bidi::Bidi;
+use super::bidi::{Bidi, BidiError};
 use super::ports::Port;
 use super::trust::LaunchOptions;
 use crate::names::Reason;
@@ -208,6 +208,38 @@ pub(super) async fn stop_loading(engine: Engine, bidi: &Bidi, context: &str, lim
             bidi.call("script.evaluate", stop, limit).await.is_ok()
         }
     }
+}
+
+/// Title of the page in which `ChromeDriver` runs its implementation of `BiDi`.
+const MAPPER: &str = "BiDi-CDP Mapper";
+
+/// Minimizes the page in which `ChromeDriver` runs its implementation of `BiDi`, if it has a window to itself. That page
+/// lists every message it handles. Where each window counts as visible, as in the headless shell, the layout of that
+/// list took more than half of the CPU time of a run. Minimized windows have no layout.
+pub(super) async fn minimize_mapper(engine: Engine, bidi: &Bidi, limit: Duration) -> Result<(), BidiError> {
+    if engine != Engine::Chromium {
+        return Ok(());
+    }
+    let cdp = async |method: &str, params: Json| {
+        let command = json!({"method": method, "params": params});
+        bidi.call("goog:cdp.sendCommand", command, limit).await.map(|mut answer| answer["result"].take())
+    };
+    let targets = cdp("Target.getTargets", json!({})).await?;
+    let pages = targets["targetInfos"].as_array().into_iter().flatten().filter(|target| target["type"] == "page");
+    let (mappers, others): (Vec<&Json>, Vec<&Json>) = pages.partition(|target| target["title"] == MAPPER);
+    let [mapper] = mappers[..] else { return Ok(()) };
+    let window = async |target: &Json| {
+        let found = cdp("Browser.getWindowForTarget", json!({"targetId": target["targetId"]})).await?;
+        Ok::<_, BidiError>(found["windowId"].clone())
+    };
+    let own = window(mapper).await?;
+    for other in others {
+        if window(other).await? == own {
+            return Ok(());
+        }
+    }
+    let minimized = json!({"windowId": own, "bounds": {"windowState": "minimized"}});
+    cdp("Browser.setWindowBounds", minimized).await.map(drop)
 }
 
 /// Returns the browser's program if it is not the default of its driver: Chromium's headless shell, if it is requested

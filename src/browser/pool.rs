@@ -481,6 +481,9 @@ impl BrowserPool {
                     if let Err(error) = world::prepare(&bidi).await {
                         tracing::debug!(%error, "cannot add scripts to new documents");
                     }
+                    if let Err(error) = engine::minimize_mapper(setup.engine, &bidi, BRISK).await {
+                        tracing::debug!(%error, "cannot minimize the driver's own page");
+                    }
                     Some(bidi)
                 }
                 Err(error) => {

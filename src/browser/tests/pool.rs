@@ -231,3 +231,31 @@ async fn a_page_that_takes_too_much_memory_ends_its_session() {
     assert_eq!(browsers.metrics().reaped.with_label_values(&["memory"]).get(), 1);
     browsers.shutdown().await;
 }
+
+/// The page of the driver's `BiDi` implementation must not be laid out: it lists every message.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_drivers_own_page_is_minimized() {
+    for headless in [crate::scenario::Headless::Shell, crate::scenario::Headless::Full] {
+        let folder = Temporary::new();
+        let browsers = configured(&folder, Config { headless, ..Config::default() });
+        let mut page = browsers.open(ContextOptions::default(), soon()).await.unwrap();
+        let mut states = Vec::new();
+        let targets = cdp(&mut page, "Target.getTargets", serde_json::json!({})).await;
+        for target in targets["targetInfos"].as_array().unwrap() {
+            let id = serde_json::json!({"targetId": target["targetId"]});
+            let window = cdp(&mut page, "Browser.getWindowForTarget", id).await;
+            let is_drivers = target["title"] == "BiDi-CDP Mapper";
+            states.push((is_drivers, window["bounds"]["windowState"].as_str().unwrap().to_owned()));
+        }
+        states.sort();
+        states.dedup();
+        assert_eq!(states, [(false, "normal".to_owned()), (true, "minimized".to_owned())], "{headless:?}");
+        page.close().await;
+        browsers.shutdown().await;
+    }
+}
+
+async fn cdp(page: &mut Page, method: &str, params: serde_json::Value) -> serde_json::Value {
+    let command = serde_json::json!({"method": method, "params": params});
+    page.ask("goog:cdp.sendCommand", command, SOON).await.unwrap()["result"].take()
+}
