@@ -95,7 +95,7 @@ async fn attempt(probe: &mut Probe<'_>, grpc: &Grpc, host: &str, address: Socket
         let secured = secure(dialed.stream, ready.config.clone(), name, AlpnOffer::Http2).await;
         let secured = secured.map_err(|refused| failed(probe, &refused.failure.message))?;
         probe.samples.set(metric::GRPC_SSL, 1.0);
-        Seen::of(&secured, &ready).write(&mut probe.samples);
+        Seen::of(&secured.session, &ready).write(&mut probe.samples);
         Stream::Tls(Box::new(secured.stream))
     } else {
         Stream::Plain(dialed.stream)

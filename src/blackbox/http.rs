@@ -450,9 +450,9 @@ async fn connect(probe: &mut Probe<'_>, http: &Http, hop: &Hop, known: &mut Know
         let offer = if http.client.enable_http2 { AlpnOffer::Http } else { AlpnOffer::Nothing };
         let secured = Box::pin(secure(stream, ready.config.clone(), name, offer)).await;
         let secured = secured.map_err(|refused| failed(probe, &refused.failure.message))?;
-        probe.samples.add_phase(metric::HTTP_DURATION, metric::TLS, secured.took.as_secs_f64());
-        known.seen = Some(Seen::of(&secured, &ready));
-        let protocol = if secured.is_http2() { Protocol::Http2 } else { Protocol::Http1 };
+        probe.samples.add_phase(metric::HTTP_DURATION, metric::TLS, secured.session.took.as_secs_f64());
+        known.seen = Some(Seen::of(&secured.session, &ready));
+        let protocol = if secured.session.alpn.as_deref() == Some(b"h2") { Protocol::Http2 } else { Protocol::Http1 };
         (Stream::Tls(Box::new(secured.stream)), protocol)
     } else {
         (Stream::Plain(stream), Protocol::Http1)

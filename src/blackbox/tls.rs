@@ -15,7 +15,7 @@ use super::files::Files;
 use super::metric;
 use super::samples::Samples;
 use super::tls_config::{Pem, Tls};
-use crate::wire::TlsConnection;
+use crate::wire::TlsSession;
 use crate::wire::tls::{Settings, Trusted};
 
 /// Go's zero time as Unix time, which `blackbox_exporter` exports for an unverified chain.
@@ -140,8 +140,8 @@ pub(super) struct Seen {
 
 impl Seen {
     /// Reads the properties of a connection.
-    pub(super) fn of(secured: &TlsConnection, ready: &Ready) -> Self {
-        Self::with(secured.version, secured.cipher, &secured.chain, ready)
+    pub(super) fn of(session: &TlsSession, ready: &Ready) -> Self {
+        Self::with(session.version, session.cipher, &session.chain, ready)
     }
 
     /// Reads the properties of a session.

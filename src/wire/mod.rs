@@ -1,19 +1,24 @@
-//! The connection layer: name resolution, TCP, TLS and HTTP on one connection with the duration of each, and the policy
-//! for allowed targets ([`Reach`]).
+//! The protocol layer: name resolution, TCP, proxies, TLS and HTTP on one connection with the duration of each, and the
+//! policy for allowed targets ([`Reach`]). Each protocol is implemented here once; checks and `/probe` contain only
+//! settings and evaluation.
 //!
 //! A connection is driven by its user. Nothing is spawned, so dropping a [`Connection`] closes its socket, and the
 //! overhead over hyper is small. Callers enforce deadlines. Errors are converted into failures here ([`failure`]) and
 //! in [`tls`].
 
+pub mod authorization;
 mod dial;
 pub(crate) mod dns;
 mod exchange;
 pub mod failure;
 mod family;
+pub mod host;
 mod io;
 pub mod limits;
+mod proxy;
 mod reach;
 mod resolver;
+mod route;
 mod secure;
 pub mod tls;
 mod tunnel;
@@ -24,9 +29,11 @@ pub use exchange::{Connection, NoResponse, Protocol, ResponseHead, StreamingResp
 pub use failure::{of_io, of_spawn, own_limit};
 pub use family::AddressFamily;
 pub use io::Stream;
+pub use proxy::Proxy;
 pub use reach::{ClosedPort, ClosedPorts, NetworkPattern, Reach};
 pub use resolver::Resolver;
-pub use secure::{AlpnOffer, HandshakeError, TlsConnection, secure, server_name};
+pub use route::{OpenError, Opened, Route, Stage, TlsOptions, Via};
+pub use secure::{AlpnOffer, HandshakeError, TlsConnection, TlsSession, secure, server_name};
 pub use tunnel::tunnel;
 
 #[cfg(test)]

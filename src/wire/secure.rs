@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{CipherSuite, ClientConfig, ProtocolVersion};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::failure::of_io;
+use super::host;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::wire::tls;
@@ -40,11 +42,9 @@ impl AlpnOffer {
     }
 }
 
-/// A TLS connection with its parameters.
-#[derive(Debug)]
-pub struct TlsConnection {
-    /// The encrypted stream.
-    pub stream: TlsStream<TcpStream>,
+/// Parameters of a TLS session.
+#[derive(Debug, Clone)]
+pub struct TlsSession {
     /// Duration of the handshake.
     pub took: Duration,
     /// Negotiated TLS version.
@@ -57,11 +57,13 @@ pub struct TlsConnection {
     pub alpn: Option<Vec<u8>>,
 }
 
-impl TlsConnection {
-    /// Returns whether the server selected HTTP/2.
-    pub fn is_http2(&self) -> bool {
-        self.alpn.as_deref() == Some(b"h2")
-    }
+/// A TLS connection with its parameters.
+#[derive(Debug)]
+pub struct TlsConnection<S = TcpStream> {
+    /// The encrypted stream.
+    pub stream: TlsStream<S>,
+    /// Parameters of the session.
+    pub session: TlsSession,
 }
 
 /// A failed handshake.
@@ -74,21 +76,21 @@ pub struct HandshakeError {
     pub chain: Vec<CertificateDer<'static>>,
 }
 
-/// Returns the name that the certificate must be valid for.
+/// Returns the name that the certificate must be valid for. An internationalized name is converted to ASCII.
 pub fn server_name(host: &str) -> Result<ServerName<'static>, Failure> {
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    ServerName::try_from(bare.to_owned())
+    let bare = host::ascii(host::bare(host))?;
+    ServerName::try_from(bare.clone().into_owned())
         .map_err(|error| Failure::new(Reason::Configuration, format!("`{bare}` is not a name for TLS: {error}")))
 }
 
 /// Performs the handshake. The configuration must come from [`tls`], so that certificates are recorded whether or not
 /// they are accepted.
-pub async fn secure(
-    stream: TcpStream,
+pub async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
     offer: AlpnOffer,
-) -> Result<TlsConnection, HandshakeError> {
+) -> Result<TlsConnection<S>, HandshakeError> {
     let began = Instant::now();
     let connector = TlsConnector::from(config);
     let (done, chain) = tls::watched(connector.with_alpn(offer.names()).connect(name, stream)).await;
@@ -105,7 +107,7 @@ pub async fn secure(
     } else {
         chain
     };
-    Ok(TlsConnection { stream, took, version, cipher, chain, alpn })
+    Ok(TlsConnection { stream, session: TlsSession { took, version, cipher, chain, alpn } })
 }
 
 fn refusal(error: &std::io::Error) -> Failure {

@@ -9,15 +9,15 @@ use hyper::body::Bytes;
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UdpSocket};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 use url::{Position, Url};
 
 use super::context::CheckContext;
 use crate::names::Reason;
 use crate::outcome::Failure;
-use crate::wire::tls;
-use crate::wire::{self, AlpnOffer, Connection, DialOptions, Protocol, Resolved, ResponseHead, of_io, server_name};
+use crate::wire::{
+    self, AlpnOffer, Connection, DialOptions, HandshakeError, OpenError, Opened, Protocol, Resolved, ResponseHead,
+    Route, Stage, TlsConnection, of_io, server_name,
+};
 
 /// A bidirectional byte stream.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -60,13 +60,19 @@ impl CheckContext<'_> {
         self.tools.dialer.first(resolved, port, attempt).await.map(|(done, _)| done)
     }
 
-    /// Connects, over TLS if a TLS configuration is given.
-    pub(super) async fn open(&self, host: &str, port: u16, tls: Option<Arc<ClientConfig>>) -> Result<Stream, Failure> {
-        let stream = self.connect(host, port).await?;
-        Ok(match tls {
-            Some(config) => Box::new(secure(stream, host, config).await?),
-            None => Box::new(stream),
-        })
+    /// Opens a connection.
+    pub(super) async fn open(&self, route: &Route<'_>) -> Result<Opened, OpenError> {
+        let host = route.host;
+        self.tools.dialer
+            .open(route, |stage| {
+                self.waits_for(match stage {
+                    Stage::Resolving(name) => format!("resolving `{name}`"),
+                    Stage::Connecting(_) => format!("connecting to `{host}`"),
+                    Stage::Connected(peer, _) => format!("waiting for {peer}"),
+                    Stage::Handshake => format!("waiting for the TLS handshake of `{host}`"),
+                });
+            })
+            .await
     }
 
     /// Sends one HTTP request to the path and host of a URL and reads the response body up to a limit. Redirects are
@@ -78,16 +84,10 @@ impl CheckContext<'_> {
         limit: usize,
     ) -> Result<(ResponseHead, Vec<u8>), Failure> {
         let host = url.host_str().unwrap_or_default();
-        let stream = self.connect(host, url.port_or_known_default().unwrap_or(443)).await?;
-        let (stream, protocol) = if url.scheme() == "https" {
-            let config = self.tools.tls.client_config();
-            let secured = wire::secure(stream, config, server_name(host)?, AlpnOffer::Http).await;
-            let secured = secured.map_err(|refused| refused.failure)?;
-            let protocol = if secured.is_http2() { Protocol::Http2 } else { Protocol::Http1 };
-            (wire::Stream::Tls(Box::new(secured.stream)), protocol)
-        } else {
-            (wire::Stream::Plain(stream), Protocol::Http1)
-        };
+        let tls = (url.scheme() == "https").then(|| self.tools.tls.client_config());
+        let route = Route::to(host, url.port_or_known_default().unwrap_or(443)).with_tls(tls, AlpnOffer::Http);
+        let opened = self.open(&route).await.map_err(|refused| refused.failure)?;
+        let protocol = opened.protocol();
         let unsendable = |error: &dyn std::fmt::Display| {
             Failure::new(Reason::Configuration, format!("the URL cannot be sent: {error}"))
         };
@@ -102,7 +102,7 @@ impl CheckContext<'_> {
             Protocol::Http2 => format!("{}://{authority}{path}", url.scheme()).parse(),
         };
         *request.uri_mut() = uri.map_err(|error: hyper::http::uri::InvalidUri| unsendable(&error))?;
-        let mut connection = Connection::begin(stream, protocol).await?;
+        let mut connection = Connection::begin(opened.stream, protocol).await?;
         let mut answer = connection.exchange(request).await.map_err(|unanswered| unanswered.failure)?;
         let mut body = Vec::new();
         answer.read(&mut body, limit).await?;
@@ -111,12 +111,13 @@ impl CheckContext<'_> {
 }
 
 /// Starts TLS on a connection. The certificate must be valid for `host`.
-pub async fn secure<S: Duplex>(stream: S, host: &str, config: Arc<ClientConfig>) -> Result<TlsStream<S>, Failure> {
-    let name = server_name(host)?;
-    TlsConnector::from(config).connect(name, stream).await.map_err(|error| match tls::rustls_error(&error) {
-        Some(error) => tls::failure(error),
-        None => of_io(&error, Reason::Tls, format!("the TLS handshake failed: {error}")),
-    })
+pub async fn secure<S: Duplex>(
+    stream: S,
+    host: &str,
+    config: Arc<ClientConfig>,
+) -> Result<TlsConnection<S>, HandshakeError> {
+    let name = server_name(host).map_err(|failure| HandshakeError { failure, chain: Vec::new() })?;
+    wire::secure(stream, config, name, AlpnOffer::Nothing).await
 }
 
 /// Opens a UDP socket that exchanges packets with one address only.

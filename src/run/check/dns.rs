@@ -15,6 +15,7 @@ use crate::names::Reason;
 use crate::outcome::{Failure, RunId};
 use crate::scenario::check::dns::{DnsCheck, RecordType, Server};
 use crate::values::expect::{Actual, ResolvedMatcher};
+use crate::wire::{AlpnOffer, Route};
 
 /// Time to wait for a response before the query is sent again.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -124,7 +125,8 @@ async fn ask(check: &DnsCheck, around: &CheckContext<'_>) -> Result<DnsResponse,
             read(&over_stream(&mut stream, &question).await?).ok_or_else(wrong)
         }
         Server::Tls(host, port) => {
-            let mut stream = around.open(&host, port, Some(around.tools.tls.client_config())).await?;
+            let route = Route::to(&host, port).with_tls(Some(around.tools.tls.client_config()), AlpnOffer::Nothing);
+            let mut stream = around.open(&route).await.map_err(|refused| refused.failure)?.stream;
             read(&over_stream(&mut stream, &question).await?).ok_or_else(wrong)
         }
         Server::Https(url) => read(&over_https(&url, question.clone(), around).await?).ok_or_else(wrong),

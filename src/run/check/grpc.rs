@@ -12,7 +12,7 @@ use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::check::grpc::{GrpcCheck, address};
 use crate::values::expect::cut;
-use crate::wire::of_io;
+use crate::wire::{AlpnOffer, Route, of_io};
 
 /// Maximum size of a response of the health service, in bytes.
 const LARGEST: usize = 4 << 10;
@@ -65,12 +65,8 @@ async fn call(check: &GrpcCheck, around: &CheckContext<'_>) -> Result<String, Fa
         (None, false) => None,
     };
     let scheme = if config.is_some() { "https" } else { "http" };
-    let config = config.map(|config| {
-        let mut config = (*config).clone();
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        std::sync::Arc::new(config)
-    });
-    let stream = around.open(&host, port, config).await?;
+    let route = Route::to(&host, port).with_tls(config, AlpnOffer::Http2);
+    let stream = around.open(&route).await.map_err(|refused| refused.failure)?.stream;
     let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
         .await
         .map_err(|error| protocol(&error))?;

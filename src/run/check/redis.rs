@@ -12,6 +12,7 @@ use crate::outcome::Failure;
 use crate::scenario::check;
 use crate::scenario::check::redis::{RedisCheck, url};
 use crate::values::expect::{Actual, cut};
+use crate::wire::{AlpnOffer, Route};
 
 /// Runs the check.
 pub async fn check(check: &RedisCheck, around: &CheckContext<'_>) -> Result<(), Failure> {
@@ -46,7 +47,9 @@ async fn ask(check: &RedisCheck, around: &CheckContext<'_>) -> Result<Json, Fail
 
     let host = check::host_of(&url).expect("checked when the URL was read");
     let tls = (url.scheme() == "rediss").then(|| around.tools.tls.client_config());
-    let mut stream = BufReader::new(around.open(&host, url.port().unwrap_or(6379), tls).await?);
+    let route = Route::to(&host, url.port().unwrap_or(6379)).with_tls(tls, AlpnOffer::Nothing);
+    let opened = around.open(&route).await;
+    let mut stream = BufReader::new(opened.map_err(|refused| refused.failure)?.stream);
     let mut value = Json::Null;
     for words in commands {
         stream.write_all(&resp::command(&words)).await.map_err(|e| broken(&e))?;

@@ -70,7 +70,7 @@ async fn open(check: &TcpCheck, around: &CheckContext<'_>) -> Result<Stream, Fai
     let config = around.tools.tls.config(&check.trust, |path| around.values.file(path))?;
     let mut stream = around.connect(&host, port).await?;
     starttls::negotiate(&mut stream, protocol, &host).await?;
-    Ok(Box::new(secure(stream, &host, config).await?))
+    Ok(Box::new(secure(stream, &host, config).await.map_err(|refused| refused.failure)?.stream))
 }
 
 fn said(bytes: &[u8]) -> Actual {

@@ -32,7 +32,7 @@ async fn handshake(check: &TlsCheck, around: &CheckContext<'_>) -> Result<PeerCe
     let (host, port) = host_and_port(&address, None).ok_or_else(bad)?;
     let config = around.tools.tls.config(&check.trust, |path| around.values.file(path))?;
     let stream = around.connect(&host, port).await?;
-    let stream = connection::secure(stream, &host, config).await?;
+    let stream = connection::secure(stream, &host, config).await.map_err(|refused| refused.failure)?.stream;
     PeerCertificate::of(stream.get_ref().1)
         .ok_or_else(|| Failure::new(Reason::Certificate, "cannot parse the certificate"))
 }

@@ -9,13 +9,13 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
-use super::connection::Stream;
 use super::context::{CheckContext, configuration, faster_than};
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::check;
 use crate::scenario::check::websocket::{WebsocketCheck, url};
 use crate::values::expect::{Actual, ResolvedMatcher, cut};
+use crate::wire::{AlpnOffer, Route, Stream};
 
 /// Maximum size of a message, in bytes.
 const LARGEST: usize = 1 << 20;
@@ -84,7 +84,8 @@ async fn connect(check: &WebsocketCheck, around: &CheckContext<'_>) -> Result<We
     let host = check::host_of(&url).expect("checked when the URL was read");
     let port = url.port_or_known_default().expect("ws and wss have one");
     let tls = (url.scheme() == "wss").then(|| around.tools.tls.client_config());
-    let stream = around.open(&host, port, tls).await?;
+    let route = Route::to(&host, port).with_tls(tls, AlpnOffer::Http1);
+    let stream = around.open(&route).await.map_err(|refused| refused.failure)?.stream;
     let config = WebSocketConfig::default().max_message_size(Some(LARGEST)).max_frame_size(Some(LARGEST));
     let (socket, _) = client_async_with_config(request, stream, Some(config)).await.map_err(|error| failure(&error))?;
     Ok(socket)

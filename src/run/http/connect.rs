@@ -12,7 +12,7 @@ use super::{RequestPhase, Session};
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::HttpVersion;
-use crate::wire::{self, AlpnOffer, Connection, DialOptions, Protocol, Stream};
+use crate::wire::{self, AlpnOffer, Connection, Protocol, Route, Stage, Via};
 
 impl PooledConnection {
     /// Returns whether a request for a URL can reuse this connection.
@@ -27,14 +27,14 @@ impl PooledConnection {
             && port_of(url) == self.port
             && self.version == plan.version
             && self.proxy == plan.proxy
-            && self.route == plan.route(url)
+            && self.dial == plan.dial_options(url)
     }
 }
 
 impl Session {
     /// Opens a new connection and records its times in the hop.
     pub(super) async fn open(&mut self, plan: &RequestPlan, ask: &HopRequest) -> Result<PooledConnection, Failure> {
-        let (url, route) = (&ask.url, plan.route(&ask.url));
+        let (url, dial) = (&ask.url, plan.dial_options(&ask.url));
         let host = url.host_str().unwrap_or_default();
         let port = port_of(url);
         let is_secure = url.scheme() == "https";
@@ -42,78 +42,62 @@ impl Session {
             let message = "HTTP/2 without TLS does not go through a proxy";
             return Err(Failure::new(Reason::Configuration, message));
         }
-        let began = Instant::now();
-        let (to, at, by) = match &plan.proxy {
-            None => (host, port, route),
-            Some(proxy) => (proxy.host.as_str(), proxy.port, DialOptions::default()),
+        let offer = match plan.version {
+            None => AlpnOffer::Http,
+            Some(HttpVersion::One) => AlpnOffer::Http1,
+            Some(HttpVersion::Two) => AlpnOffer::Http2,
         };
-        self.stage = RequestPhase::Resolve(began, to.to_owned());
+        let tunnel = is_secure.then(|| wire::host::authority(host, port));
+        let route = Route {
+            dial,
+            proxy: plan.proxy.as_ref().map(|proxy| Via { proxy, tunnel }),
+            ..Route::to(host, port).with_tls(is_secure.then(|| Arc::clone(&plan.config)), offer)
+        };
         let dialer = self.dialer.clone();
-        let dialed = async {
-            if plan.proxy.is_some() {
-                dialer.check_behind_proxy(host, port).await?;
+        let (stage, hop) = (&mut self.stage, self.trail.last_mut().expect("a hop is noted before its connection"));
+        let opened = dialer.open(&route, |at| match at {
+            Stage::Resolving(host) => *stage = RequestPhase::Resolve(Instant::now(), host.to_owned()),
+            Stage::Connecting(took) => {
+                hop.phases.resolve = took;
+                *stage = RequestPhase::Connect(Instant::now());
             }
-            let resolved = dialer.resolve(to, &by).await?;
-            let hop = self.trail.last_mut().expect("a hop is noted before its connection is opened");
-            hop.phases.resolve = resolved.took;
-            self.stage = RequestPhase::Connect(Instant::now());
-            dialer.connect(resolved, at, &by).await
-        };
-        let mut dialed = match dialed.await {
-            Ok(dialed) => dialed,
-            Err(failure) => {
+            Stage::Connected(peer, took) => {
+                hop.phases.connect = took;
+                hop.address = Some(peer);
+            }
+            Stage::Handshake => *stage = RequestPhase::Handshake(Instant::now()),
+        });
+        let mut opened = match opened.await {
+            Ok(opened) => opened,
+            Err(refused) => {
+                self.chain = refused.chain;
                 self.account_for_the_rest();
-                return Err(failure);
+                return Err(refused.failure);
             }
         };
-        if let (Some(proxy), true) = (&plan.proxy, is_secure) {
-            let authority = format!("{host}:{port}");
-            wire::tunnel(&mut dialed.stream, &authority, proxy.authorization.as_deref(), &[]).await?;
-            dialed.connect = began.elapsed().saturating_sub(dialed.resolve);
-        }
-        let hop = self.trail.last_mut().expect("a hop is noted before its connection is opened");
-        hop.phases.resolve = dialed.resolve;
-        hop.phases.connect = dialed.connect;
-        hop.address = Some(dialed.peer);
+        let mut protocol = opened.protocol();
         let mut agreed = None;
-        let (stream, protocol) = if is_secure {
-            self.stage = RequestPhase::Handshake(Instant::now());
-            let offer = match plan.version {
-                None => AlpnOffer::Http,
-                Some(HttpVersion::One) => AlpnOffer::Http1,
-                Some(HttpVersion::Two) => AlpnOffer::Http2,
-            };
-            let name = wire::server_name(host)?;
-            match wire::secure(dialed.stream, Arc::clone(&plan.config), name, offer).await {
-                Ok(secured) => {
-                    hop.phases.tls = Some(secured.took);
-                    let protocol = if secured.is_http2() { Protocol::Http2 } else { Protocol::Http1 };
-                    if plan.version == Some(HttpVersion::Two) && protocol != Protocol::Http2 {
-                        return Err(Failure::new(Reason::Protocol, "the server does not speak HTTP/2"));
-                    }
-                    agreed = secured.version.zip(secured.cipher);
-                    self.chain = secured.chain;
-                    (Stream::Tls(Box::new(secured.stream)), protocol)
+        match &mut opened.tls {
+            Some(session) => {
+                hop.phases.tls = Some(session.took);
+                if plan.version == Some(HttpVersion::Two) && protocol != Protocol::Http2 {
+                    return Err(Failure::new(Reason::Protocol, "the server does not speak HTTP/2"));
                 }
-                Err(refused) => {
-                    self.chain = refused.chain;
-                    self.account_for_the_rest();
-                    return Err(refused.failure);
-                }
+                agreed = session.version.zip(session.cipher);
+                self.chain = std::mem::take(&mut session.chain);
             }
-        } else {
-            let prior = plan.version == Some(HttpVersion::Two);
-            (Stream::Plain(dialed.stream), if prior { Protocol::Http2 } else { Protocol::Http1 })
-        };
+            None if plan.version == Some(HttpVersion::Two) => protocol = Protocol::Http2,
+            None => {}
+        }
         Ok(PooledConnection {
-            connection: Connection::begin(stream, protocol).await?,
-            peer: dialed.peer,
+            connection: Connection::begin(opened.stream, protocol).await?,
+            peer: opened.peer,
             chain: self.chain.clone(),
             agreed,
             secure: is_secure.then(|| Arc::clone(&plan.config)),
             host: host.to_owned(),
             port,
-            route,
+            dial,
             proxy: plan.proxy.clone(),
             version: plan.version,
             kept_at: Instant::now(),

@@ -8,7 +8,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::{CipherSuite, ClientConfig, ProtocolVersion};
 use url::Url;
 
-use super::proxy::Proxy;
+use crate::wire::Proxy;
 use crate::scenario::HttpVersion;
 use crate::wire::{Connection, DialOptions};
 
@@ -24,7 +24,7 @@ pub(super) struct PooledConnection {
     pub(super) secure: Option<Arc<ClientConfig>>,
     pub(super) host: String,
     pub(super) port: u16,
-    pub(super) route: DialOptions,
+    pub(super) dial: DialOptions,
     pub(super) proxy: Option<Proxy>,
     pub(super) version: Option<HttpVersion>,
     /// Time of the last use.

@@ -3,7 +3,6 @@
 //! One [`Session`] per run keeps cookies and connections. Redirects are followed here, so that every hop has its own
 //! times. Supports HTTP/1.1 and HTTP/2, up to 10 redirects, and bodies up to 10 MiB, both encoded and decoded.
 
-mod authorization;
 mod body;
 mod connect;
 mod cookies;
@@ -14,7 +13,6 @@ mod fields;
 mod hop;
 mod link;
 mod plan;
-mod proxy;
 mod redirect;
 mod response;
 mod token_request;
@@ -31,7 +29,7 @@ use cookie_store::CookieStore;
 use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, HeaderValue};
 use rustls::pki_types::CertificateDer;
 
-use self::authorization::bearer;
+use crate::wire::authorization::bearer;
 use self::expectations::ResponseContext;
 use self::hop::HopRequest;
 use self::link::{NegotiatedTls, PooledConnection};

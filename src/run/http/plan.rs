@@ -12,12 +12,12 @@ use hyper::header::{
 use rustls::ClientConfig;
 use url::Url;
 
-use super::authorization::{basic, bearer, take_login};
+use crate::wire::authorization::{basic, bearer, take_login};
 use super::body;
 use super::fields::{fill, hidden, pairs};
 use super::hop::HopRequest;
 use super::link::port_of;
-use super::proxy::Proxy;
+use crate::wire::Proxy;
 use super::tokens::OAuth2Client;
 use crate::names::Reason;
 use crate::outcome::Failure;
@@ -156,7 +156,7 @@ impl RequestPlan {
     }
 
     /// Returns the dial options for a URL. The address of `resolve` applies to the host named in the scenario.
-    pub(super) fn route(&self, url: &Url) -> DialOptions {
+    pub(super) fn dial_options(&self, url: &Url) -> DialOptions {
         let pinned = self.pinned.filter(|_| url.host_str() == self.home.host_str()).map(|(address, port)| {
             let own = port_of(url);
             let port = port.filter(|_| own == port_of(&self.home)).unwrap_or(own);

@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use url::{Url, form_urlencoded};
 
 use super::Session;
-use super::authorization::basic;
+use crate::wire::authorization::basic;
 use super::hop::HopRequest;
 use super::plan::RequestPlan;
 use super::response::LARGEST_BODY;

@@ -10,7 +10,7 @@ use crate::names::Reason;
 use crate::outcome::Failure;
 
 /// Returns the `Authorization` value for a token.
-pub(super) fn bearer(token: &str) -> Result<HeaderValue, Failure> {
+pub fn bearer(token: &str) -> Result<HeaderValue, Failure> {
     let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
         .map_err(|_| Failure::new(Reason::Configuration, "the token is not valid in a header"))?;
     value.set_sensitive(true);
@@ -18,7 +18,7 @@ pub(super) fn bearer(token: &str) -> Result<HeaderValue, Failure> {
 }
 
 /// Returns the `Authorization` value for a user and password (RFC 7617).
-pub(super) fn basic(user: &str, password: &str) -> Result<HeaderValue, Failure> {
+pub fn basic(user: &str, password: &str) -> Result<HeaderValue, Failure> {
     if user.contains(':') {
         return Err(Failure::new(Reason::Configuration, "`basic_auth`: there cannot be a `:` in the user's name"));
     }
@@ -29,7 +29,7 @@ pub(super) fn basic(user: &str, password: &str) -> Result<HeaderValue, Failure> 
 }
 
 /// Removes user and password from a URL.
-pub(super) fn take_login(url: &mut Url) -> Result<Option<HeaderValue>, Failure> {
+pub fn take_login(url: &mut Url) -> Result<Option<HeaderValue>, Failure> {
     if url.username().is_empty() && url.password().is_none() {
         return Ok(None);
     }

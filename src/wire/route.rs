@@ -1,0 +1,165 @@
+//! Opens connections: resolves the host, connects to it or to a proxy, and performs the TLS handshake.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::CertificateDer;
+use rustls::ClientConfig;
+
+use super::secure::{AlpnOffer, TlsSession, secure, server_name};
+use super::{DialOptions, Dialer, Protocol, Proxy, Stream, host, tunnel};
+use crate::outcome::Failure;
+
+/// Destination of a connection, and the way to it.
+#[derive(Debug, Clone)]
+pub struct Route<'a> {
+    /// Host name or IP address, an IPv6 address with or without brackets.
+    pub host: &'a str,
+    /// Port.
+    pub port: u16,
+    /// Addresses of the host that are used. Ignored behind a proxy, which resolves the name itself.
+    pub dial: DialOptions,
+    /// Proxy to connect to. `None` for a direct connection.
+    pub proxy: Option<Via<'a>>,
+    /// TLS settings. `None` for a plain connection.
+    pub tls: Option<TlsOptions<'a>>,
+}
+
+/// A proxy, and what is requested from it.
+#[derive(Debug, Clone)]
+pub struct Via<'a> {
+    /// The proxy.
+    pub proxy: &'a Proxy,
+    /// Destination of the tunnel, as `host:port`. `None` if the proxy receives the requests itself (HTTP without TLS).
+    pub tunnel: Option<String>,
+}
+
+/// Settings of a TLS handshake.
+#[derive(Debug, Clone)]
+pub struct TlsOptions<'a> {
+    /// Trusted certificates and client certificate, from [`super::tls`].
+    pub config: Arc<ClientConfig>,
+    /// Name that the certificate must be valid for (default: the host).
+    pub name: Option<&'a str>,
+    /// Offered protocols.
+    pub offer: AlpnOffer,
+}
+
+/// Progress of opening a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage<'a> {
+    /// Resolution of this host begins.
+    Resolving(&'a str),
+    /// The host was resolved in this time; connecting begins.
+    Connecting(Duration),
+    /// A connection, including a tunnel, was established with this peer in this time.
+    Connected(SocketAddr, Duration),
+    /// The TLS handshake begins.
+    Handshake,
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub struct Opened {
+    /// The connection.
+    pub stream: Stream,
+    /// Address of the peer: of the host, or of the proxy.
+    pub peer: SocketAddr,
+    /// Duration of the name resolution.
+    pub resolve: Duration,
+    /// Duration of connecting, including the request for a tunnel.
+    pub connect: Duration,
+    /// Parameters of the TLS session. `None` for a plain connection.
+    pub tls: Option<TlsSession>,
+}
+
+/// A connection that could not be opened.
+#[derive(Debug)]
+pub struct OpenError {
+    /// Failure for the outcome.
+    pub failure: Failure,
+    /// Certificates of the server if it was rejected because of them, its own first. Otherwise empty.
+    pub chain: Vec<CertificateDer<'static>>,
+}
+
+impl From<Failure> for OpenError {
+    fn from(failure: Failure) -> Self {
+        Self { failure, chain: Vec::new() }
+    }
+}
+
+impl Opened {
+    /// Returns the HTTP version that was negotiated. Without TLS, this is HTTP/1.1.
+    pub fn protocol(&self) -> Protocol {
+        let is_http2 = self.tls.as_ref().is_some_and(|tls| tls.alpn.as_deref() == Some(b"h2"));
+        if is_http2 { Protocol::Http2 } else { Protocol::Http1 }
+    }
+}
+
+impl<'a> Route<'a> {
+    /// Creates a direct route without TLS.
+    pub fn to(host: &'a str, port: u16) -> Self {
+        Self { host, port, dial: DialOptions::default(), proxy: None, tls: None }
+    }
+
+    /// Adds TLS, if there is a configuration.
+    #[must_use]
+    pub fn with_tls(self, config: Option<Arc<ClientConfig>>, offer: AlpnOffer) -> Self {
+        Self { tls: config.map(|config| TlsOptions { config, name: None, offer }), ..self }
+    }
+
+    /// Leads through a tunnel of a proxy, if there is one.
+    #[must_use]
+    pub fn through(self, proxy: Option<&'a Proxy>) -> Self {
+        let tunnel = || Some(host::authority(self.host, self.port));
+        Self { proxy: proxy.map(|proxy| Via { proxy, tunnel: tunnel() }), ..self }
+    }
+}
+
+impl Dialer {
+    /// Opens a connection and reports its progress to `on`.
+    pub async fn open(
+        &self,
+        route: &Route<'_>,
+        mut on: impl FnMut(Stage<'_>) + Send,
+    ) -> Result<Opened, OpenError> {
+        let (to, port, dial) = match &route.proxy {
+            None => (route.host, route.port, route.dial),
+            Some(via) => (via.proxy.host.as_str(), via.proxy.port, DialOptions::default()),
+        };
+        on(Stage::Resolving(to));
+        if route.proxy.is_some() {
+            self.check_behind_proxy(route.host, route.port).await?;
+        }
+        let of_proxy = |failure: Failure| match &route.proxy {
+            None => failure,
+            Some(via) => {
+                let message = format!("proxy {}: {}", host::authority(&via.proxy.host, port), failure.message);
+                Failure { message, ..failure }
+            }
+        };
+        let resolved = self.resolve(to, &dial).await.map_err(of_proxy)?;
+        on(Stage::Connecting(resolved.took));
+        let began = Instant::now();
+        let mut dialed = self.connect(resolved, port, &dial).await.map_err(of_proxy)?;
+        if let Some(Via { proxy, tunnel: Some(authority) }) = &route.proxy {
+            tunnel(&mut dialed.stream, authority, proxy.authorization.as_deref(), &proxy.headers)
+                .await
+                .map_err(of_proxy)?;
+            dialed.connect = began.elapsed();
+        }
+        on(Stage::Connected(dialed.peer, dialed.connect));
+        let (stream, tls) = match &route.tls {
+            None => (Stream::Plain(dialed.stream), None),
+            Some(options) => {
+                on(Stage::Handshake);
+                let name = server_name(options.name.unwrap_or(route.host))?;
+                let secured = secure(dialed.stream, Arc::clone(&options.config), name, options.offer).await;
+                let secured = secured.map_err(|refused| OpenError { failure: refused.failure, chain: refused.chain })?;
+                (Stream::Tls(Box::new(secured.stream)), Some(secured.session))
+            }
+        };
+        Ok(Opened { stream, peer: dialed.peer, resolve: dialed.resolve, connect: dialed.connect, tls })
+    }
+}
