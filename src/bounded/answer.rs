@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use rustls::pki_types::UnixTime;
 
 /// Body as far as it was read.
 #[derive(Debug)]
@@ -60,16 +61,55 @@ pub fn root(error: &(dyn std::error::Error + 'static)) -> String {
 pub fn certificate_problem(problem: &rustls::CertificateError) -> String {
     use rustls::CertificateError as E;
     match problem {
-        E::Expired | E::ExpiredContext { .. } => "it has expired".into(),
-        E::NotValidYet | E::NotValidYetContext { .. } => "it is not valid yet".into(),
+        E::Expired => "it has expired".into(),
+        E::ExpiredContext { time, not_after } => format!("it expired {}", since(*not_after, *time)),
+        E::NotValidYet => "it is not valid yet".into(),
+        E::NotValidYetContext { not_before, .. } => format!("it is not valid before {}", date(*not_before)),
         E::UnknownIssuer => "its issuer is not trusted".into(),
-        E::NotValidForName | E::NotValidForNameContext { .. } => "it is for another name".into(),
+        E::NotValidForName => "it is for another name".into(),
+        E::NotValidForNameContext { expected, presented } => {
+            format!("it is {}, not for `{}`", names(presented), expected.to_str())
+        }
         E::Revoked => "it was revoked".into(),
         E::BadSignature => "it is not signed by the trusted CA: the trusted CA of the same name has another key".into(),
         E::BadEncoding => "it cannot be read".into(),
         E::InvalidPurpose | E::InvalidPurposeContext { .. } => "it is not for a server".into(),
         other => other.to_string(),
     }
+}
+
+/// Maximum number of names of a certificate in a message.
+const SHOWN_NAMES: usize = 5;
+
+/// Formats the names that a certificate is for, as rustls lists them: `DnsName("a.example")`.
+fn names(presented: &[String]) -> String {
+    let plain = |name: &String| match name.split_once('(') {
+        Some((_, inner)) => inner.trim_end_matches(')').trim_matches('"').to_owned(),
+        None => name.clone(),
+    };
+    let shown: Vec<String> = presented.iter().take(SHOWN_NAMES).map(|name| format!("`{}`", plain(name))).collect();
+    match (shown.is_empty(), presented.len().saturating_sub(SHOWN_NAMES)) {
+        (true, _) => "for no name".to_owned(),
+        (false, 0) => format!("for {}", shown.join(", ")),
+        (false, more) => format!("for {} and {more} more", shown.join(", ")),
+    }
+}
+
+/// Formats the expiry of a certificate: `3 days ago (2026-11-27 08:00:00 UTC)`.
+fn since(at: UnixTime, now: UnixTime) -> String {
+    let seconds = now.as_secs().saturating_sub(at.as_secs());
+    let (count, unit) = match seconds {
+        0..60 => (seconds, "second"),
+        60..3600 => (seconds / 60, "minute"),
+        3600..86_400 => (seconds / 3600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    format!("{count} {unit}{} ago ({})", if count == 1 { "" } else { "s" }, date(at))
+}
+
+fn date(at: UnixTime) -> String {
+    let at = i64::try_from(at.as_secs()).ok().and_then(|seconds| DateTime::from_timestamp(seconds, 0));
+    at.map_or_else(|| "an unknown date".to_owned(), |at| at.format("%F %T UTC").to_string())
 }
 
 /// Returns the rustls error in a chain of errors, if there is one.

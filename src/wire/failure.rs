@@ -84,7 +84,9 @@ pub(super) fn of_hyper(error: &hyper::Error) -> Failure {
     } else if error.is_incomplete_message() {
         Failure::new(Reason::Protocol, "the connection was closed before the response was complete")
     } else if error.is_parse() {
-        Failure::new(Reason::Protocol, format!("the response is not HTTP: {root}"))
+        // A TLS alert, for example, has no HTTP version.
+        let hint = if root.contains("version") { "; if the port speaks TLS, use https://" } else { "" };
+        Failure::new(Reason::Protocol, format!("the response is not HTTP: {root}{hint}"))
     } else if error.is_timeout() {
         Failure::new(Reason::Timeout, "no response in time")
     } else {

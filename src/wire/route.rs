@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::pki_types::CertificateDer;
 use rustls::ClientConfig;
+use rustls::pki_types::CertificateDer;
 
 use super::secure::{AlpnOffer, TlsSession, secure, server_name};
 use super::{DialOptions, Dialer, Protocol, Proxy, Stream, host, tunnel};
@@ -119,11 +119,7 @@ impl<'a> Route<'a> {
 
 impl Dialer {
     /// Opens a connection and reports its progress to `on`.
-    pub async fn open(
-        &self,
-        route: &Route<'_>,
-        mut on: impl FnMut(Stage<'_>) + Send,
-    ) -> Result<Opened, OpenError> {
+    pub async fn open(&self, route: &Route<'_>, mut on: impl FnMut(Stage<'_>) + Send) -> Result<Opened, OpenError> {
         let (to, port, dial) = match &route.proxy {
             None => (route.host, route.port, route.dial),
             Some(via) => (via.proxy.host.as_str(), via.proxy.port, DialOptions::default()),
@@ -156,7 +152,8 @@ impl Dialer {
                 on(Stage::Handshake);
                 let name = server_name(options.name.unwrap_or(route.host))?;
                 let secured = secure(dialed.stream, Arc::clone(&options.config), name, options.offer).await;
-                let secured = secured.map_err(|refused| OpenError { failure: refused.failure, chain: refused.chain })?;
+                let secured =
+                    secured.map_err(|refused| OpenError { failure: refused.failure, chain: refused.chain })?;
                 (Stream::Tls(Box::new(secured.stream)), Some(secured.session))
             }
         };

@@ -97,7 +97,7 @@ pub async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
     let took = began.elapsed();
     let stream = match done {
         Ok(stream) => stream,
-        Err(error) => return Err(HandshakeError { failure: refusal(&error), chain }),
+        Err(error) => return Err(HandshakeError { failure: refusal(&error, &chain), chain }),
     };
     let session = stream.get_ref().1;
     let (version, cipher) = (session.protocol_version(), session.negotiated_cipher_suite().map(|suite| suite.suite()));
@@ -110,9 +110,9 @@ pub async fn secure<S: AsyncRead + AsyncWrite + Unpin>(
     Ok(TlsConnection { stream, session: TlsSession { took, version, cipher, chain, alpn } })
 }
 
-fn refusal(error: &std::io::Error) -> Failure {
+fn refusal(error: &std::io::Error, chain: &[CertificateDer<'_>]) -> Failure {
     match tls::rustls_error(error) {
-        Some(error) => tls::failure(error),
+        Some(error) => tls::rejection(error, chain),
         None if error.kind() == std::io::ErrorKind::UnexpectedEof => {
             Failure::new(Reason::Tls, "the TLS handshake failed: the server closed the connection")
         }

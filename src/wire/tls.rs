@@ -8,13 +8,15 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion};
 use sha2::{Digest as _, Sha256};
 
@@ -154,6 +156,7 @@ fn build(
     settings: Settings,
 ) -> Result<Arc<ClientConfig>, String> {
     let Settings { further, instead, identity, insecure, versions } = settings;
+    let pinned = instead.iter().flatten().chain(&further).cloned().collect();
     let mut roots = Arc::clone(system);
     if let Some(instead) = instead {
         let own = Arc::make_mut(&mut roots);
@@ -168,7 +171,7 @@ fn build(
     let inner = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider))
         .build()
         .map_err(|error| error.to_string())?;
-    let verifier = Watching { inner, provider: Arc::clone(provider), insecure };
+    let verifier = Watching { inner, provider: Arc::clone(provider), insecure, pinned };
     let builder = ClientConfig::builder_with_provider(Arc::clone(provider));
     let builder = if versions.is_empty() {
         builder.with_safe_default_protocol_versions()
@@ -203,6 +206,9 @@ struct Watching {
     inner: Arc<WebPkiServerVerifier>,
     provider: Arc<CryptoProvider>,
     insecure: bool,
+    /// Certificates that are trusted by name in the configuration. A server may present one of them as its own, even if
+    /// it is that of a CA.
+    pinned: Vec<CertificateDer<'static>>,
 }
 
 impl ServerCertVerifier for Watching {
@@ -222,7 +228,13 @@ impl ServerCertVerifier for Watching {
         if self.insecure {
             return Ok(ServerCertVerified::assertion());
         }
-        self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        let verified = self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        match verified {
+            Err(_) if self.pinned.iter().any(|pinned| pinned == end_entity) => {
+                verify_pinned(end_entity, server_name, now)
+            }
+            verified => verified,
+        }
     }
 
     fn verify_tls12_signature(
@@ -248,6 +260,27 @@ impl ServerCertVerifier for Watching {
     }
 }
 
+/// Verifies the name and the validity period of a certificate that is itself trusted.
+fn verify_pinned(
+    der: &CertificateDer<'_>,
+    name: &ServerName<'_>,
+    now: UnixTime,
+) -> Result<ServerCertVerified, rustls::Error> {
+    use rustls::CertificateError as E;
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).map_err(|_| E::BadEncoding)?;
+    let (validity, seconds) = (certificate.validity(), i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+    let time = |at: i64| UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(at).unwrap_or(0)));
+    let (not_before, not_after) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+    if seconds < not_before {
+        return Err(E::NotValidYetContext { time: now, not_before: time(not_before) }.into());
+    }
+    if seconds > not_after {
+        return Err(E::ExpiredContext { time: now, not_after: time(not_after) }.into());
+    }
+    verify_server_name(&ParsedCertificate::try_from(der)?, name)?;
+    Ok(ServerCertVerified::assertion())
+}
+
 /// Returns the expiry of a certificate (DER).
 pub fn expiry(der: &[u8]) -> Option<DateTime<Utc>> {
     let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
@@ -256,11 +289,53 @@ pub fn expiry(der: &[u8]) -> Option<DateTime<Utc>> {
 
 /// Converts an error of rustls into a failure.
 pub fn failure(error: &rustls::Error) -> Failure {
+    rejection(error, &[])
+}
+
+/// Converts an error of rustls into a failure. `chain` has the certificates that the server sent, its own first; they
+/// tell which issuer is missing.
+pub fn rejection(error: &rustls::Error, chain: &[CertificateDer<'_>]) -> Failure {
     match error {
-        rustls::Error::InvalidCertificate(problem) => Failure::new(
-            Reason::Certificate,
-            format!("the certificate is not trusted: {}", answer::certificate_problem(problem)),
-        ),
+        rustls::Error::InvalidCertificate(problem) => {
+            let why = match problem {
+                rustls::CertificateError::UnknownIssuer => missing_issuer(chain),
+                _ => is_version_1(chain).then(|| {
+                    "it is an X.509 version 1 certificate, which has no list of names; version 3 is needed".to_owned()
+                }),
+            };
+            let why = why.unwrap_or_else(|| answer::certificate_problem(problem));
+            Failure::new(Reason::Certificate, format!("the certificate is not trusted: {why}"))
+        }
+        rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
+            Failure::new(Reason::Tls, "the TLS handshake failed: the server does not speak TLS on this port")
+        }
         other => Failure::new(Reason::Tls, format!("the TLS handshake failed: {other}")),
     }
+}
+
+/// Describes which issuer of a chain is neither sent nor trusted. `None` if the chain cannot be parsed.
+fn missing_issuer(chain: &[CertificateDer<'_>]) -> Option<String> {
+    let parsed = |der: &CertificateDer<'_>| {
+        let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+        Some((certificate.subject().to_string(), certificate.issuer().to_string()))
+    };
+    let sent: Vec<(String, String)> = chain.iter().map(parsed).collect::<Option<_>>()?;
+    let (mut at, mut depth) = (sent.first()?, 0);
+    while at.0 != at.1
+        && depth < sent.len()
+        && let Some(next) = sent.iter().find(|(subject, _)| *subject == at.1)
+    {
+        (at, depth) = (next, depth + 1);
+    }
+    let (subject, issuer) = at;
+    Some(match (subject == issuer, depth) {
+        (true, 0) => "it is self-signed and not one of the trusted certificates".to_owned(),
+        (true, _) => format!("its root `{subject}` is not trusted"),
+        (false, _) => format!("the certificate of its issuer `{issuer}` was not sent and is not trusted"),
+    })
+}
+
+fn is_version_1(chain: &[CertificateDer<'_>]) -> bool {
+    let parsed = chain.first().and_then(|der| x509_parser::parse_x509_certificate(der).ok());
+    parsed.is_some_and(|(_, certificate)| certificate.version() == x509_parser::x509::X509Version::V1)
 }

@@ -63,7 +63,8 @@ impl CheckContext<'_> {
     /// Opens a connection.
     pub(super) async fn open(&self, route: &Route<'_>) -> Result<Opened, OpenError> {
         let host = route.host;
-        self.tools.dialer
+        self.tools
+            .dialer
             .open(route, |stage| {
                 self.waits_for(match stage {
                     Stage::Resolving(name) => format!("resolving `{name}`"),

@@ -8,8 +8,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::{CipherSuite, ClientConfig, ProtocolVersion};
 use url::Url;
 
-use crate::wire::Proxy;
 use crate::scenario::HttpVersion;
+use crate::wire::Proxy;
 use crate::wire::{Connection, DialOptions};
 
 /// Negotiated TLS parameters.

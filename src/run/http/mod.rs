@@ -29,7 +29,6 @@ use cookie_store::CookieStore;
 use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, HeaderValue};
 use rustls::pki_types::CertificateDer;
 
-use crate::wire::authorization::bearer;
 use self::expectations::ResponseContext;
 use self::hop::HopRequest;
 use self::link::{NegotiatedTls, PooledConnection};
@@ -43,6 +42,7 @@ use crate::names::{Reason, ReasonClass};
 use crate::outcome::{Failure, Hop, HttpResult, RunId};
 use crate::scenario::{Eventually, HumanDuration, Request};
 use crate::values::Values;
+use crate::wire::authorization::bearer;
 use crate::wire::limits::{self, Limits, Room, UNCOUNTED};
 use crate::wire::tls;
 use crate::wire::{Dialer, Protocol, too_large};

@@ -12,18 +12,18 @@ use hyper::header::{
 use rustls::ClientConfig;
 use url::Url;
 
-use crate::wire::authorization::{basic, bearer, take_login};
 use super::body;
 use super::fields::{fill, hidden, pairs};
 use super::hop::HopRequest;
 use super::link::port_of;
-use crate::wire::Proxy;
 use super::tokens::OAuth2Client;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::{Authentication, HttpVersion, Request, address_of, proxy_url};
 use crate::values::Values;
 use crate::wire::DialOptions;
+use crate::wire::Proxy;
+use crate::wire::authorization::{basic, bearer, take_login};
 use crate::wire::tls;
 
 /// User agent that is sent unless the scenario sets another one.

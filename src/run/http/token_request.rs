@@ -8,7 +8,6 @@ use serde_json::Value as Json;
 use url::{Url, form_urlencoded};
 
 use super::Session;
-use crate::wire::authorization::basic;
 use super::hop::HopRequest;
 use super::plan::RequestPlan;
 use super::response::LARGEST_BODY;
@@ -17,6 +16,7 @@ use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::secret::Secret;
 use crate::values::Values;
+use crate::wire::authorization::basic;
 
 /// Lifetime of a token whose expiry the server does not state.
 const DEFAULT_TOKEN_TTL: Duration = Duration::from_secs(300);
