@@ -2,25 +2,31 @@
 //! with the store of a stopped one; tests a receiver; replays history with another configuration.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
+use super::config_file::agents_file;
 use super::credentials::Credentials;
+use super::http_url::http_url;
 use super::replay::{ReplayArgs, checked, replayed};
-use super::serve::store_places;
+use super::serve::{DEFAULT_CONFIG, folder_of, store_places};
 use super::terminal::say_error;
 use super::test_notification::{TestArgs, test};
 use crate::alert::Request;
-use crate::app::deferred_commands;
+use crate::app::{config, deferred_commands};
+use crate::bounded;
+use crate::diagnostic::Source;
 use crate::incident::Matchers;
-use crate::names::{DEFAULT_LISTEN, exit, path};
+use crate::names::{exit, path};
 use crate::notify::During;
+use crate::scenario::tree::{self, MAX_BYTES};
 use crate::store::{Sqlite, StoreError};
 use crate::web::{
-    AlertAction, WhyQuery, acknowledge_asked, decisions_in, incidents_in, mutes_in, resolve_asked, silence_asked,
+    self, AlertAction, WhyQuery, acknowledge_asked, decisions_in, incidents_in, mutes_in, resolve_asked, silence_asked,
     unacknowledge_asked,
 };
 use crate::wire;
@@ -68,7 +74,7 @@ enum What {
         length: Option<String>,
         /// Author (default: current user)
         #[arg(long, value_name = "NAME", env = "USER")]
-        author: String,
+        author: Option<String>,
         #[command(flatten)]
         agent: Address,
     },
@@ -78,7 +84,7 @@ enum What {
         key: String,
         /// Author (default: current user)
         #[arg(long, value_name = "NAME", env = "USER")]
-        author: String,
+        author: Option<String>,
         #[command(flatten)]
         agent: Address,
     },
@@ -91,7 +97,7 @@ enum What {
         reason: String,
         /// Author (default: current user)
         #[arg(long, value_name = "NAME", env = "USER")]
-        author: String,
+        author: Option<String>,
         #[command(flatten)]
         agent: Address,
     },
@@ -111,7 +117,7 @@ enum What {
         reason: Option<String>,
         /// Author (default: current user)
         #[arg(long, value_name = "NAME", env = "USER")]
-        author: String,
+        author: Option<String>,
         /// Id of the silence or maintenance window to end now
         #[arg(long, value_name = "ID", conflicts_with_all = ["matches", "length", "reason"])]
         end: Option<String>,
@@ -128,14 +134,34 @@ enum What {
 
 #[derive(clap::Args)]
 struct Address {
-    /// URL of the agent (default: 127.0.0.1:9815)
-    #[arg(long, value_name = "URL")]
+    /// URL of the agent (default: that of the agent configuration)
+    #[arg(long, value_name = "URL", value_parser = http_url)]
     url: Option<url::Url>,
+    /// Agent configuration, for the address of the agent (default: wachta.yaml, if it exists)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["url", "store"])]
+    config: Option<PathBuf>,
     #[command(flatten)]
     credentials: Credentials,
     /// Store of a stopped agent, such as sqlite:wachta.db; changes are applied when the agent starts
     #[arg(long, value_name = "URL", conflicts_with_all = ["url", "ca", "client_cert"])]
     store: Option<String>,
+}
+
+/// Returns the value, or prints the error and ends the command.
+macro_rules! or_refuse {
+    ($result:expr) => {
+        match $result {
+            Ok(value) => value,
+            Err(problem) => return refuse(&problem),
+        }
+    };
+}
+
+/// Returns the author of a command: the given one, or the name of the user who runs the program.
+fn author_of(given: Option<String>) -> Result<String, String> {
+    let own = || nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name);
+    let found = given.filter(|name| !name.is_empty()).or_else(own);
+    found.ok_or_else(|| "the current user has no name; set one with --author".to_owned())
 }
 
 /// Runs the command and prints the result.
@@ -148,14 +174,17 @@ pub(super) async fn alerts(args: AlertsArgs) -> u8 {
             decisions(&agent, &id, WhyQuery { since, limit }).await.map(|found| why(&id, &found))
         }
         What::Ack { key, length, author, agent } => {
+            let author = or_refuse!(author_of(author));
             let asked = acknowledge_asked(key.clone(), author.clone(), length.as_deref());
             agent.change(&key, "ack", asked, &json!({"author": author, "for": length})).await
         }
         What::Unack { key, author, agent } => {
+            let author = or_refuse!(author_of(author));
             let asked = unacknowledge_asked(key.clone(), author.clone());
             agent.change(&key, "unack", asked, &json!({"author": author})).await
         }
         What::Resolve { key, reason, author, agent } => {
+            let author = or_refuse!(author_of(author));
             let asked = resolve_asked(key.clone(), author.clone(), reason.clone());
             agent.change(&key, "resolve", asked, &json!({"author": author, "reason": reason})).await
         }
@@ -167,14 +196,10 @@ pub(super) async fn alerts(args: AlertsArgs) -> u8 {
             agent.send(reqwest::Method::DELETE, &place, None).await.map(|done| said(&done))
         }
         What::Silence { matches, length, during, reason, author, end: None, yes, dry_run, agent } => {
-            let matches = match Matchers::parse(&matches) {
-                Ok(matches) => matches,
-                Err(problem) => return refuse(&problem),
-            };
-            let during = match during.map(|text| text.parse::<During>()).transpose() {
-                Ok(during) => during,
-                Err(problem) => return refuse(&format!("--during: {problem}")),
-            };
+            let author = or_refuse!(author_of(author));
+            let matches = or_refuse!(Matchers::parse(&matches));
+            let during = during.map(|text| text.parse::<During>()).transpose();
+            let during = or_refuse!(during.map_err(|problem| format!("--during: {problem}")));
             let body = json!({
                 "match": matches, "for": length, "during": during, "reason": reason, "author": author, "confirmed": yes,
                 "dry_run": dry_run,
@@ -227,19 +252,37 @@ impl Address {
         }
     }
 
+    /// Returns the URL of the agent: the given one, that of the agent configuration, or the default.
+    fn base(&self) -> Result<url::Url, String> {
+        if let Some(url) = &self.url {
+            return Ok(url.clone());
+        }
+        let default = Path::new(DEFAULT_CONFIG);
+        match &self.config {
+            Some(file) => Ok(web_url(&agents_file(file)?.web, &folder_of(file))),
+            // A file that belongs to something else is no reason to fail.
+            None if default.is_file() => {
+                let text = bounded::read_text(default, MAX_BYTES as u64).unwrap_or_default();
+                let config = config::read(DEFAULT_CONFIG, &text).0;
+                Ok(web_url(&config.map(|config| config.web).unwrap_or_default(), Path::new("")))
+            }
+            None => Ok(web_url(&web::Config::default(), Path::new(""))),
+        }
+    }
+
     async fn get(&self, path: &str) -> Result<Value, String> {
         self.send(reqwest::Method::GET, path, None).await
     }
 
     async fn send(&self, method: reqwest::Method, path: &str, body: Option<&Value>) -> Result<Value, String> {
-        let base = self.url.as_ref().map_or_else(|| format!("http://{DEFAULT_LISTEN}"), url::Url::to_string);
-        let base = base.trim_end_matches('/');
+        let url = self.base()?;
+        let base = url.as_str().trim_end_matches('/');
         let mut request = self.credentials.client()?.request(method, format!("{base}{path}")).timeout(TIMEOUT);
         request = self.credentials.sign(request)?;
         if let Some(body) = body {
             request = request.json(body);
         }
-        let shown = self.url.as_ref().map_or(base.to_owned(), without_password);
+        let shown = without_password(&url);
         let answer = request.send().await.map_err(|error| not_answered(&shown, &error))?;
         let status = answer.status();
         let text = answer.text().await.map_err(|e| format!("the response ended early: {e}"))?;
@@ -254,6 +297,24 @@ impl Address {
             .as_str()
             .map_or_else(|| format!("the agent returned status {status}: {}", text.trim()), str::to_owned))
     }
+}
+
+/// Returns the URL at which an agent on this machine can be reached. `folder` is that of its configuration.
+fn web_url(web: &web::Config, folder: &Path) -> url::Url {
+    let mut address = web.listen;
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    let scheme =
+        if web.config_file.as_deref().is_some_and(|file| has_tls(&folder.join(file))) { "https" } else { "http" };
+    url::Url::parse(&format!("{scheme}://{address}/")).expect("an address makes a valid URL")
+}
+
+/// Returns whether a web configuration file has TLS settings. One that this user must not read probably has them.
+fn has_tls(file: &Path) -> bool {
+    let Ok(text) = bounded::read_text(file, MAX_BYTES as u64) else { return true };
+    let root = tree::parse(&Source::new(file.display().to_string(), text)).ok();
+    root.is_some_and(|root| root.get("tls_server_config").is_some_and(|node| !node.is_null()))
 }
 
 /// Formats a URL with its password replaced.

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
+use super::scenario_paths::named_files;
 use crate::alert::{RULES, runs_within};
-use crate::app::files::scenario_files;
 use crate::bounded;
 use crate::diagnostic::Severity;
 use crate::names::exit;
@@ -33,7 +33,7 @@ pub fn explain(
     color: bool,
     out: &mut dyn io::Write,
 ) -> io::Result<u8> {
-    let paths = match scenario_files(&args.paths) {
+    let paths = match named_files(&args.paths) {
         Ok(paths) => paths,
         Err(error) => {
             writeln!(out, "error: {error}")?;

@@ -9,12 +9,13 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use super::http_url::http_url;
 use super::report::human::{self, Paint};
 use super::report::{json, junit};
+use super::scenario_paths::named_files;
 use super::stop_signal::stop_asked;
 use super::temp_dir::scratch;
 use super::terminal::{colour_on_stdout, say_error};
-use crate::app::files::scenario_files;
 use crate::app::lookup::Environment;
 use crate::app::scenario_source;
 use crate::browser::{self, BrowserPool};
@@ -55,11 +56,14 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     env_file: Option<PathBuf>,
     /// WebDriver endpoint to use instead of starting chromedriver
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = http_url)]
     webdriver: Option<url::Url>,
-    /// Run every scenario N times
+    /// Run every scenario N times, one after the other
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
+    /// Run N scenarios at once, and with --repeat also the same one (default: up to 4 different ones)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    parallel: Option<u32>,
     /// Folder for screenshots and other evidence
     #[arg(long, value_name = "DIR", default_value = "wachta-evidence")]
     evidence: PathBuf,
@@ -127,7 +131,7 @@ fn prepare(args: &RunArgs) -> Result<Option<Prepared>, String> {
     }
     let mut environment = Environment::everything().with(variables).with_programs(args.allow_exec);
 
-    let paths = scenario_files(&args.paths).map_err(|e| e.to_string())?;
+    let paths = named_files(&args.paths)?;
     let mut files = Vec::new();
     for path in paths {
         let (path, text) = scenario_source::read(&path);
@@ -165,8 +169,17 @@ fn prepare(args: &RunArgs) -> Result<Option<Prepared>, String> {
         }
         !heartbeat
     });
+    if args.headed && scenarios.iter().any(|scenario| scenario.needs_browser()) && !has_display() {
+        let how = "set DISPLAY or WAYLAND_DISPLAY, or use a virtual one: `xvfb-run wachta run --headed …`";
+        return Err(format!("`--headed` needs a display, and there is none; {how}"));
+    }
     override_vars(&mut scenarios, &args.var)?;
     Ok(Some(Prepared { scenarios, environment }))
+}
+
+/// Returns whether a window can be shown.
+fn has_display() -> bool {
+    ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
 }
 
 /// Adds a secret under the name that the scenarios look up.
@@ -279,30 +292,38 @@ async fn carry_out(args: &RunArgs, prepared: Prepared) -> u8 {
     let ticket = RunRequest::default();
     let cancel = ticket.cancel.clone();
     let shown = Shown::new(paint);
-    let queue = (0..args.repeat).flat_map(|_| prepared.scenarios.iter());
+    // Without `--parallel`, the runs of one scenario follow one another, so that they do not disturb each other.
+    let (rounds, each, at_once) = match args.parallel {
+        None => (1, args.repeat, AT_ONCE),
+        Some(at_once) => (args.repeat, 1, at_once as usize),
+    };
+    let queue = (0..rounds).flat_map(|_| prepared.scenarios.iter());
     let work = futures_util::stream::iter(queue)
         .map(|scenario| {
             let (tools, shown, cancel) = (&tools, &shown, cancel.clone());
             async move {
-                if cancel.is_cancelled() {
-                    return None;
+                let mut outcomes = Vec::new();
+                for _ in 0..each {
+                    if cancel.is_cancelled() {
+                        break;
+                    }
+                    let progress = shown.begin(scenario);
+                    let ticket = RunRequest {
+                        run: RunId::new(),
+                        due_at: None,
+                        cancel: cancel.clone(),
+                        progress: Some(progress.listener()),
+                        ..RunRequest::default()
+                    };
+                    let outcome = run::run(scenario, tools, ticket).await;
+                    progress.end(scenario, &outcome, &args.evidence);
+                    outcomes.push(outcome);
                 }
-                let progress = shown.begin(scenario);
-                let ticket = RunRequest {
-                    run: RunId::new(),
-                    due_at: None,
-                    cancel,
-                    progress: Some(progress.listener()),
-                    ..RunRequest::default()
-                };
-                let outcome = run::run(scenario, tools, ticket).await;
-                progress.end(scenario, &outcome, &args.evidence);
-                Some(outcome)
+                outcomes
             }
         })
-        .buffer_unordered(AT_ONCE)
-        .filter_map(std::future::ready)
-        .collect::<Vec<Outcome>>();
+        .buffer_unordered(at_once)
+        .concat();
     tokio::pin!(work);
     let outcomes = tokio::select! {
         outcomes = &mut work => outcomes,

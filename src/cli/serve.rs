@@ -16,11 +16,14 @@ use crate::store::SqliteFile;
 /// Maximum number of symbolic links in a row, as in the kernel (`path_resolution(7)`).
 const MAX_LINKS: usize = 40;
 
+/// Path of the agent configuration, unless another one is given.
+pub(super) const DEFAULT_CONFIG: &str = "wachta.yaml";
+
 /// Arguments of `wachta serve`.
 #[derive(clap::Args)]
 pub(super) struct ServeArgs {
     /// Agent configuration
-    #[arg(long, value_name = "FILE", default_value = "wachta.yaml")]
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     config: PathBuf,
 }
 
