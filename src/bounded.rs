@@ -38,12 +38,16 @@ pub fn read(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
 
 /// Reads a regular file of UTF-8 text of at most `max_bytes`.
 pub fn read_text(path: &Path, max_bytes: u64) -> Result<String> {
-    String::from_utf8(read(path, max_bytes)?)
-        .map_err(|error| Error::new(ErrorKind::InvalidData, format!("not UTF-8 text, at byte {}", at_byte(&error))))
+    String::from_utf8(read(path, max_bytes)?).map_err(|error| Error::new(ErrorKind::InvalidData, not_utf8(&error)))
 }
 
-fn at_byte(error: &std::string::FromUtf8Error) -> usize {
-    error.utf8_error().valid_up_to()
+/// Describes where a file is not UTF-8 text, by line and column in characters.
+fn not_utf8(error: &std::string::FromUtf8Error) -> String {
+    let (bytes, at) = (error.as_bytes(), error.utf8_error().valid_up_to());
+    let before = std::str::from_utf8(&bytes[..at]).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    format!("not UTF-8 text: line {line}, column {column} has the byte 0x{:02x}", bytes.get(at).copied().unwrap_or(0))
 }
 
 fn check(about: &Metadata, max_bytes: u64) -> Result<()> {
@@ -305,7 +309,7 @@ mod tests {
             ("/dev/zero", "it is a device, not a file"),
             ("sparse", "it is larger than 1 KiB"),
             ("does-not", "it is larger than 1 KiB"),
-            ("latin", "not UTF-8 text, at byte 3"),
+            ("latin", "not UTF-8 text: line 1, column 4 has the byte 0xe9"),
             ("loop", "Too many levels of symbolic links (os error 40)"),
             ("nothing", "No such file or directory (os error 2)"),
         ] {

@@ -187,6 +187,7 @@ impl App {
         let lanes = [lane("probes", 0)?, lane("web", WEB_NICENESS)?];
         let [probes_lane, web_lane] = &lanes;
         let committer = committer.watching_clock(clock.set_by()).reply_runtime(probes_lane.handle().clone());
+        let run_now = look.clone();
         let committer = committer.on_run_now(move |scenario| drop(look.try_send(scenario)));
         let shown = Arc::clone(&prometheus);
         let committer = committer.on_error_budget(move |scenario, remaining| shown.budget(scenario, remaining));
@@ -322,6 +323,7 @@ impl App {
             probes,
             reload: reloads.clone(),
             alerts,
+            run_now: Arc::new(move |scenario| drop(run_now.try_send(scenario.clone()))),
             works,
             sinks: Arc::new(move || sinks.status()),
             stopping: stop.clone(),

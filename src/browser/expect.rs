@@ -353,7 +353,7 @@ fn part(seen: &Actual, matcher: Option<&ResolvedMatcher>, name: &str) -> Result<
         || Failure::new(Reason::Assertion, format!("nothing to save as `{name}`")).compared("a value", seen.show());
     let text = match seen {
         Actual::One(Json::String(text)) => text.clone(),
-        Actual::One(other) => other.to_string(),
+        Actual::Typed(other) | Actual::One(other) => other.to_string(),
         Actual::Nothing | Actual::Many(_) => return Err(missing()),
     };
     match matcher {

@@ -2,7 +2,7 @@
 
 use super::reader::{Reader, cut};
 use super::template::Template;
-use super::tree::{Entry, Node};
+use super::tree::{Entry, Node, NodeKind};
 use crate::diagnostic::Spanned;
 
 pub fn pairs(r: &mut Reader, node: Option<&Node>, what: &str) -> Option<Vec<(String, Spanned<Template>)>> {
@@ -13,6 +13,25 @@ pub fn pairs(r: &mut Reader, node: Option<&Node>, what: &str) -> Option<Vec<(Str
         .map(|entry| Some((entry.key.clone(), r.template(&entry.value, &format!("`{}`", entry.key))?)))
         .collect();
     read.into_iter().collect()
+}
+
+/// Reads the fields of a query or form: a list of values is one field for each value.
+pub fn fields(r: &mut Reader, node: Option<&Node>, what: &str) -> Option<Vec<(String, Spanned<Template>)>> {
+    let Some(node) = node else { return Some(Vec::new()) };
+    let mut all = Some(Vec::new());
+    for entry in r.entries(node, what)? {
+        let of_field = match &entry.value.kind {
+            NodeKind::List(items) => items.as_slice(),
+            _ => std::slice::from_ref(&entry.value),
+        };
+        for value in of_field {
+            match r.template(value, &format!("`{}`", entry.key)) {
+                Some(value) => all.iter_mut().for_each(|all| all.push((entry.key.clone(), value.clone()))),
+                None => all = None,
+            }
+        }
+    }
+    all
 }
 
 /// Reads headers: names must be tokens, values must be on one line.

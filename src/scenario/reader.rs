@@ -474,7 +474,12 @@ impl Reader {
             Ok(duration) => Some(duration),
             Err(message) => {
                 let label = match text.parse::<f64>() {
-                    Ok(_) => format!("write `{}s`, or another unit: ms, s, m, h, d, w", text.value),
+                    // Large numbers, and limits of response times from 10 on, are usually meant in milliseconds.
+                    Ok(number) => {
+                        let is_response_time = what.contains("faster_than") || what.contains("slower_than");
+                        let unit = if number >= 1000.0 || is_response_time && number >= 10.0 { "ms" } else { "s" };
+                        format!("write `{}{unit}`, or another unit: ms, s, m, h, d, w", text.value)
+                    }
                     Err(_) => "write it like 90s, 1m30s or 250ms".into(),
                 };
                 self.fail_with(node.span, format!("{what}: {message}"), label);

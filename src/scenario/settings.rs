@@ -13,7 +13,7 @@ use super::reader::{Fields, Reader, cut, plain_name};
 use super::template::Template;
 use super::timezone::timezone;
 use super::tree::{Entry, Node};
-use super::{http, step, usual};
+use super::{headers, http, step, usual};
 use crate::diagnostic::{Diagnostic, Spanned, nearest};
 
 /// Default accuracy of a position, in metres.
@@ -145,7 +145,7 @@ fn headers(r: &mut Reader, entry: &Entry, base_url: bool) -> Option<Vec<(String,
         let help = "they are sent to the origin of `base_url`: add one to the scenario";
         r.fail_with(entry.key_span, "`headers` of a browser need a `base_url`", help);
     }
-    http::headers(r, &entry.value)
+    headers::headers(r, &entry.value)
 }
 
 fn cookies(r: &mut Reader, node: &Node, base_url: bool) -> Vec<PresetCookie> {

@@ -154,6 +154,9 @@ fn is_second(entry: &Entry, kind: Option<&super::keys::ActionSpec>, method: bool
     is_action(&entry.key) && !sibling_keys.iter().any(|key| key.name == entry.key)
 }
 
+/// Names of actions in other tools that wait for a fixed time or an element.
+const WAITS: [&str; 6] = ["wait", "sleep", "pause", "delay", "wait_for", "waitfor"];
+
 fn no_action(r: &mut Reader, node: &Node, entries: &[Entry]) {
     let modifier = |entry: &&Entry| MODIFIERS.iter().any(|key| key.name == entry.key);
     let names: Vec<_> = action_names().collect();
@@ -168,6 +171,9 @@ fn no_action(r: &mut Reader, node: &Node, entries: &[Entry]) {
             let message = format!("unknown action `{}`", cut(&entry.key));
             let found = Diagnostic::error(&r.source, entry.key_span, message);
             let found = match near {
+                _ if WAITS.contains(&lower.as_str()) => found
+                    .label("leave it out: every step waits for its element or expectation until its timeout")
+                    .note("to wait for more, use `expect` with a `timeout`, or `eventually` with a request"),
                 Some(near) => found.label(format!("did you mean `{near}`?")),
                 None => found,
             };

@@ -139,6 +139,29 @@ impl Template {
         }
     }
 
+    /// Resolves the references of a URL. `encode` converts a value; it gets the URL up to the value as well.
+    pub fn fill_url<E>(
+        &self,
+        mut value: impl FnMut(&Reference) -> Result<Json, E>,
+        encode: impl Fn(&str, String) -> String,
+    ) -> Result<String, E> {
+        let mut out = String::with_capacity(self.raw.len());
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(text) => out.push_str(text),
+                Piece::Name(reference) => {
+                    let text = match value(reference)? {
+                        Json::String(text) => text,
+                        other => other.to_string(),
+                    };
+                    let text = encode(&out, text);
+                    out.push_str(&text);
+                }
+            }
+        }
+        Ok(out)
+    }
+
     /// Resolves the references. A value that is not a string is formatted as JSON.
     pub fn fill<E>(&self, mut value: impl FnMut(&Reference) -> Result<Json, E>) -> Result<String, E> {
         let mut out = String::with_capacity(self.raw.len());

@@ -3,7 +3,7 @@
 use super::reader::{Reader, cut};
 use super::template::Template;
 use super::tree::Node;
-use crate::diagnostic::Spanned;
+use crate::diagnostic::{Diagnostic, Spanned};
 
 /// Purpose of a URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,10 @@ pub fn read(
         Err(error) => Some((format!("`{}` is not a URL: {error}", cut(raw)), String::new())),
     };
     match problem {
-        None => Some(template),
+        None => {
+            warn_of_base_path(r, node, raw, base);
+            Some(template)
+        }
         Some((message, label)) => {
             if label.is_empty() {
                 r.fail(node.span, message);
@@ -60,6 +63,22 @@ pub fn read(
             None
         }
     }
+}
+
+/// Warns about a path that begins with `/` and therefore replaces the path of `base_url`.
+fn warn_of_base_path(r: &mut Reader, node: &Node, path: &str, base: Option<&Spanned<Template>>) {
+    let Some(base) = base.and_then(|base| base.as_literal()).and_then(|base| ::url::Url::parse(base).ok()) else {
+        return;
+    };
+    let own = base.path().trim_end_matches('/');
+    let below =
+        |path: &str| path.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']));
+    if own.is_empty() || !path.starts_with('/') || path.starts_with("//") || below(path) {
+        return;
+    }
+    let message = format!("`{}` replaces the path `{own}` of `base_url`", cut(path));
+    let label = format!("write `{}`, or take the path out of `base_url`", cut(&format!("{own}{path}")));
+    r.report(Diagnostic::warning(&r.source, node.span, message).label(label));
 }
 
 /// Reads `host:port`.

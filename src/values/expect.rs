@@ -19,8 +19,10 @@ const SHOWN: usize = 200;
 pub enum Actual {
     /// There is no value.
     Nothing,
-    /// One value.
+    /// One value. A text stands for a number as well, because elements and headers contain only text.
     One(Json),
+    /// One value with a type, from JSON or a script. A text is not a number.
+    Typed(Json),
     /// Several values, such as those found by a JSONPath.
     Many(Vec<Json>),
 }
@@ -35,7 +37,7 @@ impl Actual {
     pub fn show(&self) -> String {
         match self {
             Self::Nothing => "nothing".into(),
-            Self::One(value) => value.to_string(),
+            Self::One(value) | Self::Typed(value) => value.to_string(),
             Self::Many(values) => Json::Array(values.clone()).to_string(),
         }
     }
@@ -113,16 +115,25 @@ impl ResolvedMatcher {
             Self::Not(inner) => !inner.holds(seen),
             Self::Count(inner) => match seen {
                 Actual::Nothing => inner.holds(&Actual::One(0.into())),
-                Actual::One(Json::Array(items)) | Actual::Many(items) => inner.holds(&Actual::One(items.len().into())),
-                Actual::One(Json::Object(entries)) => inner.holds(&Actual::One(entries.len().into())),
-                Actual::One(_) => inner.holds(&Actual::One(1.into())),
+                Actual::One(Json::Array(items)) | Actual::Typed(Json::Array(items)) | Actual::Many(items) => {
+                    inner.holds(&Actual::One(items.len().into()))
+                }
+                Actual::One(Json::Object(entries)) | Actual::Typed(Json::Object(entries)) => {
+                    inner.holds(&Actual::One(entries.len().into()))
+                }
+                Actual::One(_) | Actual::Typed(_) => inner.holds(&Actual::One(1.into())),
             },
             _ => match seen {
                 Actual::Nothing => false,
-                Actual::One(value) => self.holds_for(value),
+                Actual::Typed(Json::String(_)) if self.compares_numbers() => false,
+                Actual::One(value) | Actual::Typed(value) => self.holds_for(value),
                 Actual::Many(values) => self.holds_for(&Json::Array(values.clone())),
             },
         }
+    }
+
+    fn compares_numbers(&self) -> bool {
+        matches!(self, Self::LessThan(_) | Self::GreaterThan(_) | Self::Between(_))
     }
 
     fn holds_for(&self, value: &Json) -> bool {
@@ -165,6 +176,29 @@ impl ResolvedMatcher {
         }
     }
 
+    /// Describes a value whose type cannot match.
+    fn type_mismatch(&self, seen: &Actual) -> Option<String> {
+        let (Actual::One(value) | Actual::Typed(value)) = seen else { return None };
+        let is_text = value.is_string();
+        let found = match value {
+            Json::String(_) => "text",
+            Json::Number(_) => "a number",
+            Json::Bool(_) => "true or false",
+            Json::Null => "null",
+            Json::Array(_) | Json::Object(_) => return None,
+        };
+        match self {
+            Self::Not(inner) => inner.type_mismatch(seen),
+            Self::Matches(_) | Self::StartsWith(_) | Self::EndsWith(_) | Self::Contains(_) if !is_text => {
+                Some(format!("it is {found}, and only text can match"))
+            }
+            _ if self.compares_numbers() && matches!(seen, Actual::Typed(_)) && !value.is_number() => {
+                Some(format!("it is {found}, not a number"))
+            }
+            _ => None,
+        }
+    }
+
     /// Describes a text that has the expected appearance but different characters.
     fn look_alike(&self, seen: &Actual) -> Option<String> {
         let wanted: Vec<&str> = match self {
@@ -175,8 +209,10 @@ impl ResolvedMatcher {
             _ => return None,
         };
         let texts: Vec<&str> = match seen {
-            Actual::One(Json::String(text)) => vec![text],
-            Actual::One(Json::Array(values)) | Actual::Many(values) => values.iter().filter_map(Json::as_str).collect(),
+            Actual::One(Json::String(text)) | Actual::Typed(Json::String(text)) => vec![text],
+            Actual::One(Json::Array(values)) | Actual::Typed(Json::Array(values)) | Actual::Many(values) => {
+                values.iter().filter_map(Json::as_str).collect()
+            }
             _ => return None,
         };
         let mut pairs = wanted.iter().flat_map(|wanted| texts.iter().map(move |text| (*wanted, *text)));
@@ -188,12 +224,12 @@ impl ResolvedMatcher {
     pub fn mismatch(&self, seen: &Actual) -> Option<String> {
         let (whole, schema) = match self {
             Self::Schema(schema) => (None::<Json>, schema),
-            _ => return self.look_alike(seen),
+            _ => return self.type_mismatch(seen).or_else(|| self.look_alike(seen)),
         };
         let mut whole = whole;
         let value = match seen {
             Actual::Nothing => return None,
-            Actual::One(value) => value,
+            Actual::One(value) | Actual::Typed(value) => value,
             Actual::Many(values) => whole.insert(Json::Array(values.clone())),
         };
         if !is_countable(value) {
@@ -311,8 +347,9 @@ mod tests {
         check(
             &ResolvedMatcher::LessThan(Decimal::parse("5").unwrap()),
             &[one(json!(4)), one(json!(" 4.5 "))],
-            &[one(json!(5)), one(json!("x")), one(json!(null))],
+            &[one(json!(5)), one(json!("x")), one(json!(null)), Actual::Typed(json!("4"))],
         );
+        check(&ResolvedMatcher::LessThan(Decimal::parse("5").unwrap()), &[Actual::Typed(json!(4))], &[]);
         check(
             &ResolvedMatcher::Between(Box::new((Decimal::parse("1").unwrap(), Decimal::parse("2").unwrap()))),
             &[one(json!(1)), one(json!(2))],
@@ -335,6 +372,26 @@ mod tests {
             &[one(json!("aa"))],
             &[one(json!("ab")), one(json!(5))],
         );
+    }
+
+    #[test]
+    fn a_type_that_cannot_match_is_named() {
+        let pattern = || ResolvedMatcher::Matches(Arc::new(regex::Regex::new("^1").unwrap()));
+        let less = || ResolvedMatcher::LessThan(Decimal::parse("5").unwrap());
+        for (matcher, seen, expected) in [
+            (pattern(), Actual::Typed(json!(12)), Some("it is a number, and only text can match")),
+            (
+                ResolvedMatcher::Contains("a".into()),
+                Actual::One(json!(true)),
+                Some("it is true or false, and only text can match"),
+            ),
+            (less(), Actual::Typed(json!("4")), Some("it is text, not a number")),
+            (less(), Actual::One(json!("9")), None),
+            (less(), Actual::Typed(json!(9)), None),
+            (pattern(), Actual::text("x"), None),
+        ] {
+            assert_eq!(matcher.mismatch(&seen).as_deref(), expected, "{} {}", matcher.show(), seen.show());
+        }
     }
 
     #[test]

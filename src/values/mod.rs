@@ -1,5 +1,6 @@
 //! Values of one run: resolves `${…}` while its steps run.
 
+mod encoding;
 pub mod expect;
 pub mod number;
 pub mod text;
@@ -230,7 +231,7 @@ impl Values {
 
     /// Returns the URL of a step: absolute, or relative to the scenario's `base_url`.
     pub fn url(&self, template: &Template) -> Result<url::Url, Failure> {
-        let text = self.fill(template)?;
+        let text = template.fill_url(|reference| self.value(reference), encoding::encode)?;
         let bad = |text: &str, why: &dyn std::fmt::Display| {
             Failure::new(Reason::Configuration, format!("`{}` is not a URL: {why}", self.masker.mask(text)))
         };

@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use chrono::Utc;
 
 use super::State;
+use crate::scenario::{Scenario, ScenarioId};
 use crate::store::{CheckIn, FAILED};
 
 /// Records a check-in for work that has succeeded.
@@ -36,15 +37,22 @@ pub(super) async fn told(
 }
 
 async fn take(state: &State, name: &str, beat: CheckIn) -> (StatusCode, String) {
-    let known = |name: &str| {
+    let expecting: Vec<ScenarioId> = {
         let overview = state.overview.borrow();
-        overview.scenarios.values().filter_map(|one| one.heartbeat()).any(|one| one.name.value == name)
+        let expects = |one: &&Arc<Scenario>| one.heartbeat().is_some_and(|heartbeat| heartbeat.name.value == name);
+        overview.scenarios.values().filter(expects).map(|one| one.id.value.clone()).collect()
     };
-    if !known(name) {
+    if expecting.is_empty() {
         return (StatusCode::NOT_FOUND, "no heartbeat check with this name\n".into());
     }
     match state.store.check_in(name, beat, Utc::now()).await {
-        Ok(()) => (StatusCode::OK, "ok\n".into()),
+        Ok(()) => {
+            // A reported failure is evaluated at once instead of after the grace.
+            if matches!(beat, CheckIn::CheckInEnd(1..)) {
+                expecting.iter().for_each(|id| (state.run_now)(id));
+            }
+            (StatusCode::OK, "ok\n".into())
+        }
         Err(error) => {
             tracing::error!(name, %error, "cannot store a check-in");
             (StatusCode::SERVICE_UNAVAILABLE, "cannot store the check-in; try again\n".into())
@@ -101,6 +109,7 @@ mod tests {
             alerts: mpsc::channel(1).0,
             works: watch::Sender::default().subscribe(),
             sinks: Arc::new(Vec::new),
+            run_now: Arc::new(|_| {}),
             stopping: tokio_util::sync::CancellationToken::new(),
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

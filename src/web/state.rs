@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::alert_request::AlertRequest;
 use super::probes::Probes;
 use super::reload::ReloadRequest;
+use crate::scenario::ScenarioId;
 use crate::schedule::Scenarios;
 use crate::sink;
 use crate::sink::prometheus::Prometheus;
@@ -72,6 +73,8 @@ pub struct State {
     pub reload: mpsc::Sender<ReloadRequest>,
     /// Channel for operator commands: silences, maintenance and acknowledgements.
     pub alerts: mpsc::Sender<AlertRequest>,
+    /// Function that runs a scenario now, apart from its schedule.
+    pub run_now: RunNow,
     /// Health of the agent.
     pub works: watch::Receiver<Work>,
     /// Source of the sink status.
@@ -79,6 +82,9 @@ pub struct State {
     /// Cancelled when the agent begins to stop and is no longer ready.
     pub stopping: CancellationToken,
 }
+
+/// Function that runs the scenario with this id now, unless too many such runs are waiting.
+pub type RunNow = Arc<dyn Fn(&ScenarioId) + Send + Sync>;
 
 /// Function that returns the present status of every sink.
 pub type SinkStatus = Arc<dyn Fn() -> Vec<sink::Status> + Send + Sync>;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::{Reader, XmlVersion};
 
@@ -18,11 +19,16 @@ const LONGEST_NAME: usize = 200;
 /// Maximum length of a stored failure message, in characters.
 const LONGEST_MESSAGE: usize = 500;
 
+/// Maximum length of the text of a failure, in bytes, in which its message is searched.
+const MOST_TEXT: usize = 64 << 10;
+
 /// Parses a report. The error describes what is wrong with it.
 pub fn cases(xml: &str) -> Result<Vec<Case>, String> {
     let mut reader = Reader::from_str(xml);
     let mut cases: Vec<Case> = Vec::new();
-    let (mut in_case, mut in_problem, mut suites, mut depth) = (false, false, false, 0_usize);
+    let (mut in_case, mut suites, mut depth) = (false, false, 0_usize);
+    // Text of a failure without a message, as far as it was read.
+    let mut problem: Option<String> = None;
     loop {
         match reader.read_event().map_err(|error| cut(&error.to_string(), 200))? {
             Event::Eof => break,
@@ -41,7 +47,7 @@ pub fn cases(xml: &str) -> Result<Vec<Case>, String> {
                     word @ (b"failure" | b"error") if in_case => {
                         let broke = word == b"error";
                         let said = attribute(&element, "message")?.filter(|said| !said.trim().is_empty());
-                        in_problem = opens && said.is_none();
+                        problem = (opens && said.is_none()).then(String::new);
                         let word = if broke { "test error" } else { "test failure" };
                         end(&mut cases, CaseEnd::Failed(cut(said.as_deref().unwrap_or(word).trim(), LONGEST_MESSAGE)));
                     }
@@ -52,17 +58,19 @@ pub fn cases(xml: &str) -> Result<Vec<Case>, String> {
                 depth = depth.saturating_sub(1);
                 match element.local_name().as_ref() {
                     b"testcase" => in_case = false,
-                    b"failure" | b"error" => in_problem = false,
+                    b"failure" | b"error" => {
+                        if let Some(text) = problem.take() {
+                            set_message(&mut cases, &text);
+                        }
+                    }
                     _ => {}
                 }
             }
-            Event::Text(text) if in_problem => {
-                in_problem = !tell(&mut cases, &text.decode().unwrap_or_default());
+            event => {
+                if let Some(problem) = problem.as_mut().filter(|problem| problem.len() < MOST_TEXT) {
+                    problem.push_str(&text(&event));
+                }
             }
-            Event::CData(text) if in_problem => {
-                in_problem = !tell(&mut cases, &text.decode().unwrap_or_default());
-            }
-            _ => {}
         }
     }
     if !suites || depth > 0 {
@@ -79,10 +87,25 @@ fn end(cases: &mut [Case], end: CaseEnd) {
 }
 
 /// Uses the first non-empty line of the text as the message of a failure that has none.
-fn tell(cases: &mut [Case], text: &str) -> bool {
-    let Some(line) = text.lines().map(str::trim).find(|line| !line.is_empty()) else { return false };
-    end(cases, CaseEnd::Failed(cut(line, LONGEST_MESSAGE)));
-    true
+fn set_message(cases: &mut [Case], text: &str) {
+    if let Some(line) = text.lines().map(str::trim).find(|line| !line.is_empty()) {
+        end(cases, CaseEnd::Failed(cut(line, LONGEST_MESSAGE)));
+    }
+}
+
+/// Returns the text of an event. Entities are events of their own; an unknown one stays as it is written.
+fn text(event: &Event<'_>) -> String {
+    match event {
+        Event::Text(text) => text.decode().unwrap_or_default().into_owned(),
+        Event::CData(text) => text.decode().unwrap_or_default().into_owned(),
+        Event::GeneralRef(entity) => {
+            let name = entity.decode().unwrap_or_default();
+            let character = entity.resolve_char_ref().ok().flatten().map(String::from);
+            let known = || resolve_predefined_entity(&name).map(ToOwned::to_owned);
+            character.or_else(known).unwrap_or_else(|| format!("&{name};"))
+        }
+        _ => String::new(),
+    }
 }
 
 fn case(element: &BytesStart<'_>) -> Result<Case, String> {
@@ -128,6 +151,11 @@ mod tests {
         check(
             "<testsuite name='a'><testcase name='one' time='1,234.5'><error><![CDATA[\n  boom\n at x]]></error></testcase></testsuite>",
             &[("one", 1_234_500, failed("boom"))],
+        );
+        // Entities in the text of a failure.
+        check(
+            "<testsuite><testcase name='a'><failure>\n expected &lt;a&gt; &amp; got &#8220;b&#x201D; &x;\nmore</failure></testcase></testsuite>",
+            &[("a", 0, failed("expected <a> & got \u{201c}b\u{201d} &x;"))],
         );
         check(
             "<testsuites><testsuite><testsuite><testcase name='a'><failure/></testcase><testcase name='b'><system-out>x</system-out></testcase></testsuite></testsuite></testsuites>",

@@ -137,7 +137,7 @@ impl<'a> BodyView<'a> {
         let found = parsed.query(self.json()?).all();
         Ok(match found.as_slice() {
             [] => Actual::Nothing,
-            [one] => Actual::One((*one).clone()),
+            [one] => Actual::Typed((*one).clone()),
             many => Actual::Many(many.iter().map(|value| (*value).clone()).collect()),
         })
     }
@@ -192,7 +192,7 @@ fn find(
     values: &Values,
 ) -> Result<Option<Json>, Failure> {
     let one = |seen: Actual| match seen {
-        Actual::One(value) => Some(value),
+        Actual::One(value) | Actual::Typed(value) => Some(value),
         Actual::Many(values) => Some(Json::Array(values)),
         Actual::Nothing => None,
     };

@@ -14,7 +14,7 @@ fn found(document: &str, media_type: Option<&str>, expression: &str) -> Result<A
 fn check(document: &str, media_type: Option<&str>, expression: &str, expected: &Json) {
     let seen = match found(document, media_type, expression) {
         Ok(Actual::Nothing) => json!(null),
-        Ok(Actual::One(value)) => value,
+        Ok(Actual::One(value) | Actual::Typed(value)) => value,
         Ok(Actual::Many(values)) => Json::Array(values),
         Err(failure) => json!({"failed": failure.message}),
     };

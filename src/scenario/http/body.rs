@@ -2,7 +2,7 @@
 
 use super::parts::{given, needed};
 use crate::scenario::expect::value;
-use crate::scenario::headers::pairs;
+use crate::scenario::headers::fields as fields_of;
 use crate::scenario::keys::{GRAPHQL, PART};
 use crate::scenario::model::{Body, GraphQl, Part, PartContent};
 use crate::scenario::reader::{Fields, Reader, cut};
@@ -22,7 +22,7 @@ pub(super) fn body(r: &mut Reader, method: &str, fields: &Fields<'_>) -> Option<
     let Some(entry) = bodies.first() else { return Some(None) };
     Some(Some(match entry.key.as_str() {
         "json" => Body::Json(value(r, &entry.value)?),
-        "form" => Body::Form(pairs(r, Some(&entry.value), "`form`")?),
+        "form" => Body::Form(fields_of(r, Some(&entry.value), "`form`")?),
         "multipart" => Body::Multipart(parts(r, &entry.value)?),
         "graphql" => {
             if method != "POST" {

@@ -5,11 +5,11 @@ mod body;
 mod login;
 mod parts;
 
-pub use super::headers::{headers, token};
+pub use super::headers::token;
 pub use super::trust::{trust, trust_of};
 pub use answer::{expectations, facts};
 
-use super::headers::pairs;
+use super::headers;
 use super::keys::{EVENTUALLY, HTTP_VERSIONS};
 use super::model::{DEFAULT_POLL_EVERY, Eventually, HttpVersion, Request, ResponseFact};
 use super::reader::{Fields, Reader};
@@ -29,10 +29,10 @@ pub fn request(
 ) -> Option<Request> {
     let url = url::read(r, url, "the URL", base_url, Use::Request);
     let headers = match fields.get("headers") {
-        Some(node) => headers(r, node),
+        Some(node) => headers::headers(r, node),
         None => Some(Vec::new()),
     };
-    let query = pairs(r, fields.get("query"), "`query`");
+    let query = headers::fields(r, fields.get("query"), "`query`");
     let body = body::body(r, method, fields);
     let login = login::login(r, fields);
     let trust = trust(r, fields.get("trust"));

@@ -139,6 +139,7 @@ async fn fixture() -> Fixture {
         alerts: mpsc::channel(1).0,
         works: watch::Sender::default().subscribe(),
         sinks: Arc::new(Vec::new),
+        run_now: Arc::new(|_| {}),
         stopping: tokio_util::sync::CancellationToken::new(),
     };
     Fixture { state, store, overview: sender, _reload: requests, folder }
