@@ -241,6 +241,29 @@ fn betrayals(secret: &str) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn values_and_lists_in_requests() {
+    let site = Site::open().await;
+    let check = async |steps: &str, expected: &str| {
+        let text =
+            format!("scenario: Test\nbase_url: http://{}\nvars: {{v: 'a b/c?d&e#f%'}}\nsteps:\n{steps}", site.address);
+        let outcome = run_text(&format!("{text}    expect: {{body: {{starts_with: \"{expected}\"}}}}\n")).await;
+        assert_eq!(shown(&outcome), "passed", "{steps}");
+    };
+    check("  - GET: /whole/${vars.v}/x\n", "GET /whole/a%20b%2Fc%3Fd%26e%23f%25/x ").await;
+    check("  - GET: /whole/x?q=${vars.v}&r=1\n", "GET /whole/x?q=a%20b%2Fc%3Fd%26e%23f%25&r=1 ").await;
+    check(
+        "  - GET: /whole/x\n    query: {a: [1, \"${vars.v}\"], b: 2}\n",
+        "GET /whole/x?a=1&a=a+b%2Fc%3Fd%26e%23f%25&b=2 ",
+    )
+    .await;
+    check(
+        "  - POST: /whole/x\n    form: {a: [1, 2], b: x}\n",
+        "POST /whole/x application/x-www-form-urlencoded||a=1&a=2&b=x",
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn expectations_on_an_answer() {
     let site = Site::open().await;
     let check = async |path: &str, expect: &str, expected: &str| {

@@ -14,6 +14,7 @@ const fn later(name: &'static str, doc: &'static str) -> Key {
 const TARGET: Shape = Shape::Ref("target");
 const PAGE_EXPECT: Shape = Shape::OneOrMany(&Shape::Ref("page_facts"));
 const TEXTS: Shape = Shape::Map(&Shape::Text);
+const FIELDS: Shape = Shape::Map(&Shape::OneOrMany(&Shape::Text));
 const CONSTANTS: Shape = Shape::Map(&Shape::Either(&[Shape::Text, Shape::Bool]));
 
 /// Top-level keys of a file with one scenario.
@@ -369,9 +370,9 @@ pub const OPTION: &[Key] = &[key("value", Shape::Text, "value of the option")];
 /// Sibling keys of a request, in a step and in an `http` check.
 pub const REQUEST: &[Key] = &[
     key("headers", TEXTS, "headers of the request"),
-    key("query", TEXTS, "query parameters, added to those of the URL"),
+    key("query", FIELDS, "query parameters, added to those of the URL; a list repeats the parameter"),
     key("json", Shape::Any, "body, sent as JSON"),
-    key("form", TEXTS, "body, sent as a form"),
+    key("form", FIELDS, "body, sent as a form; a list repeats the field"),
     key("body", Shape::Text, "body, sent as text"),
     key("trust", Shape::Keys(&[TRUST]), "trusted certificates"),
     key("expect", Shape::Keys(&[RESPONSE_FACTS]), "expectations on the response"),

@@ -49,7 +49,7 @@ async fn answer(State(account): State<Arc<Mutex<Account>>>, request: Request) ->
 }
 
 /// An agent with this configuration, and the scenarios of the folder.
-async fn start(folder: &Folder, text: &str) -> App {
+pub async fn start(folder: &Folder, text: &str) -> App {
     let (read, problems) = config::read("wachta.yaml", text);
     let mut config = read.unwrap_or_else(|| panic!("{problems:?}"));
     config.scenarios = vec![folder.path().join("scenarios").display().to_string()];

@@ -200,6 +200,9 @@ async fn arguments_are_taken_or_refused_by_name() {
          - POST: /oauth/token\n    form: {client_id: anna@example.com, client_secret: \"${secret.password}\"}\n  - GET: ${vars.path}\n",
     );
     folder.write("exec.yaml", "checks:\n  good: {exec: [sh, -c, \"exit 0\"]}\n  bad: {exec: [sh, -c, \"exit 3\"]}\n");
+    folder.write("page.yaml", "scenario: Page\nsteps:\n  - goto: http://127.0.0.1:1/\n");
+    folder.write("empty/readme.txt", "");
+    folder.write("agent.yaml", "location: here\nscenarios: [two.yaml]\nweb: {listen: \"0.0.0.0:2\", insecure: true}\n");
     folder.write("beat.yaml", "checks:\n  job: {heartbeat: job}\n");
     folder.write("env", &format!("# the shop\nexport OTHER_URL=\"http://{}\"\n", shop.http));
     let password = format!("password={}", wachta::demo::PASSWORD);
@@ -222,7 +225,17 @@ async fn arguments_are_taken_or_refused_by_name() {
         (&["run", "beat.yaml"], 0, "job: skipped, check-ins are received by `wachta serve` only\n"),
         (&["run", "two.yaml", "--browser", "safari"], 2, "`--browser safari` is not known: chromium or firefox"),
         (&["run", "two.yaml", "--only", "one", "--browser", "firefox", "--headed"], 0, "1 run: 1 passed\n"),
-        (&["run", "two.yaml", "--webdriver", "here"], 2, "--webdriver"),
+        (&["run", "two.yaml", "--webdriver", "ftp://here"], 2, "--webdriver"),
+        (&["run", "two.yaml", "--only", "one", "--repeat", "4", "--parallel", "3"], 0, "4 runs: 4 passed\n"),
+        (&["run", "two.yaml", "--parallel", "0"], 2, "--parallel"),
+        (&["run", "page.yaml", "--headed"], 2, "`--headed` needs a display"),
+        (&["run", "empty"], 2, "no scenario file (*.yaml, *.yml) in empty"),
+        (&["check", "empty"], 2, "no scenario file (*.yaml, *.yml) in empty"),
+        (&["explain", "empty"], 2, "no scenario file (*.yaml, *.yml) in empty"),
+        (&["check", "agent.yaml"], 0, "`SHOP_URL` is not allowed; add it to `allow.env`"),
+        (&["alerts", "list", "--url", "127.0.0.1:1"], 2, "no agent is reachable at http://127.0.0.1:1;"),
+        (&["alerts", "list", "--config", "agent.yaml"], 2, "no agent is reachable at http://127.0.0.1:2;"),
+        (&["alerts", "list", "--config", "none.yaml"], 2, "none.yaml cannot be read"),
         (&["run", "nowhere.yaml"], 2, "nowhere.yaml"),
         (&["run"], 2, "PATH"),
         (&["watch"], 2, "watch"),

@@ -22,6 +22,7 @@ mod faults;
 mod first_steps;
 mod foreign_pages;
 mod har;
+mod heartbeats;
 mod httpbin;
 mod one_run;
 mod open_telemetry;
