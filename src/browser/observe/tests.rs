@@ -117,6 +117,28 @@ fn a_navigation_is_judged_by_its_final_document() {
 }
 
 #[test]
+fn a_status_counts_when_it_arrives() {
+    for (status, expected) in [(500, 1), (200, 0)] {
+        let mut observed = Observed::new(Engine::Chromium);
+        let mut feed = |method: &str, more: Json| {
+            let mut params = json!({
+                "context": "c", "navigation": null, "redirectCount": 0, "timestamp": 1000,
+                "request": {"request": "1", "url": "http://a.test/x", "method": "GET", "headers": [], "timings": {}},
+            });
+            params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            observed.event(method, &params, UNIX_EPOCH);
+            observed.failed_requests().len()
+        };
+        let response = json!({"response": {"status": status, "headers": []}});
+        assert_eq!(feed("network.beforeRequestSent", json!({})), 0);
+        // Nobody reads the body, so the response is never complete.
+        assert_eq!(feed("network.responseStarted", response), expected, "{status}");
+        // Leaving the page cancels the body.
+        assert_eq!(feed("network.fetchError", json!({"errorText": "net::ERR_ABORTED"})), expected, "{status}");
+    }
+}
+
+#[test]
 fn the_har_is_whole_and_without_secrets() {
     for engine in Engine::ALL {
         let har = visit(engine).har(&browser(engine), &masker());

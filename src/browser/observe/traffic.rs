@@ -333,10 +333,12 @@ impl Exchange {
 
     /// Returns whether the request failed, by its status or because there was no response.
     fn has_failed(&self) -> bool {
-        if !self.done || self.background || self.was_cancelled() {
+        if self.background {
             return false;
         }
-        self.error.is_some() || self.response.as_ref().is_some_and(|response| response.status >= 400)
+        // The status counts when it arrives: Chromium does not complete a response whose body nobody reads.
+        let is_refused = self.response.as_ref().is_some_and(|response| response.status >= 400);
+        is_refused || self.done && self.error.is_some() && !self.was_cancelled()
     }
 
     fn bytes(&self) -> u64 {
