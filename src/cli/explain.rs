@@ -13,8 +13,8 @@ use crate::names::exit;
 use crate::scenario::model::HumanDuration;
 use crate::scenario::tree::MAX_BYTES;
 use crate::scenario::{
-    Action, Group, Locator, LocatorStrategy, Lookup, Matcher, PageAction, PageFact, PageSource, Scenario, Schedule,
-    Scroll, Slo, Step, Value, load,
+    Action, Group, Locator, LocatorStrategy, Lookup, Matcher, PageAction, PageFact, PageSource, PlacedStep, Scenario,
+    Schedule, Scroll, Slo, Step, Value, load,
 };
 
 /// Arguments of `wachta explain`.
@@ -80,10 +80,10 @@ fn scenario(scenario: &Scenario, now: DateTime<Utc>, out: &mut dyn io::Write) ->
         objective(scenario, slo, now, out)?;
     }
     writeln!(out, "  steps")?;
-    steps(&scenario.steps, "", out)?;
+    steps(scenario.steps_deep().filter(|at| !at.is_finally), out)?;
     if !scenario.finally.is_empty() {
         writeln!(out, "  finally")?;
-        steps(&scenario.finally, "", out)?;
+        steps(scenario.steps_deep().filter(|at| at.is_finally), out)?;
     }
     writeln!(out, "  next due")?;
     let mut at = now;
@@ -128,9 +128,13 @@ fn objective(scenario: &Scenario, slo: &Slo, now: DateTime<Utc>, out: &mut dyn i
     Ok(())
 }
 
-fn steps(all: &[Step], ahead: &str, out: &mut dyn io::Write) -> io::Result<()> {
-    for (at, step) in all.iter().enumerate() {
-        let number = format!("{ahead}{}", at + 1);
+fn steps<'a>(all: impl Iterator<Item = PlacedStep<'a>>, out: &mut dyn io::Write) -> io::Result<()> {
+    // Positions of the groups around a step and of the step itself.
+    let mut places = Vec::new();
+    for PlacedStep { step, depth, index, .. } in all {
+        places.truncate(depth);
+        places.push((index + 1).to_string());
+        let number = places.join(".");
         let timeout = match (&step.action, step.timeout) {
             (Action::Group(_), None) => String::new(),
             _ => format!("   timeout {}", HumanDuration(step.timeout())),
@@ -148,9 +152,6 @@ fn steps(all: &[Step], ahead: &str, out: &mut dyn io::Write) -> io::Result<()> {
         }
         for (word, target) in targets(step) {
             writeln!(out, "       {word:<6} {}", show(target))?;
-        }
-        if let Action::Group(Group { steps: inner, .. }) = &step.action {
-            steps(inner, &format!("{number}."), out)?;
         }
     }
     Ok(())

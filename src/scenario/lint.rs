@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::check::Check;
-use super::model::{Action, Budget, Group, Scenario, Step};
+use super::model::{Action, Budget, FINALLY_TIMEOUT, Scenario, Step};
 use super::reader::{Fields, Reader, cut};
 use super::template::{Reference, Template};
 use crate::diagnostic::{Diagnostic, Source, Spanned};
@@ -43,12 +43,11 @@ pub fn unused(r: &mut Reader, fields: &Fields<'_>) {
 /// Warns about timeouts that can never expire because a surrounding one expires first.
 pub fn timeouts(r: &mut Reader, scenario: &Scenario) {
     let all = scenario.timeout;
-    for (steps, all, whose) in
-        [(&scenario.steps, all, "all steps together"), (&scenario.finally, super::model::FINALLY_TIMEOUT, "`finally`")]
-    {
-        walk(steps, &mut |step| polled(r, scenario, step, all, whose));
+    for at in scenario.steps_deep() {
+        let (limit, whose) = if at.is_finally { (FINALLY_TIMEOUT, "`finally`") } else { (all, "all steps together") };
+        polled(r, scenario, at.step, limit, whose);
     }
-    walk(&scenario.steps, &mut |step| {
+    for step in scenario.steps_deep().filter(|at| !at.is_finally).map(|at| at.step) {
         if step.timeout.is_some_and(|timeout| timeout > all) {
             let message = format!(
                 "this step may take {}, but all steps together {}",
@@ -60,7 +59,7 @@ pub fn timeouts(r: &mut Reader, scenario: &Scenario) {
             found.label = Some("raise the scenario's `timeout`, or lower this one".into());
             r.report(found);
         }
-    });
+    }
 }
 
 /// Warns about a polling time limit that exceeds the timeout of the whole list of steps.
@@ -103,34 +102,23 @@ pub fn pages(r: &mut Reader, fields: &Fields<'_>, scenario: &Scenario) {
 pub fn files(scenario: &Scenario) -> Vec<(Spanned<Template>, Arc<Source>)> {
     let of_browser = scenario.browser.trust.files().into_iter();
     let mut found: Vec<_> = of_browser.map(|file| (file.clone(), Arc::clone(&scenario.source))).collect();
-    let mut visit = |step: &Step| {
-        let named = step.files();
-        let source = step.source.as_ref().unwrap_or(&scenario.source);
-        found.extend(named.into_iter().map(|file| (file.clone(), Arc::clone(source))));
-    };
-    walk(&scenario.steps, &mut visit);
-    walk(&scenario.finally, &mut visit);
+    for at in scenario.steps_deep() {
+        let source = at.step.source.as_ref().unwrap_or(&scenario.source);
+        found.extend(at.step.files().into_iter().map(|file| (file.clone(), Arc::clone(source))));
+    }
     found
 }
 
 /// Returns every program that a scenario runs, with the source of the reference.
 pub fn programs(scenario: &Scenario) -> Vec<(Spanned<String>, Arc<Source>)> {
-    let mut found = Vec::new();
-    walk(&scenario.steps, &mut |step| {
-        if let Action::Check(check) = &step.action
-            && let Check::Exec(exec) = &**check
-        {
-            found.push((exec.program.clone(), Arc::clone(step.source.as_ref().unwrap_or(&scenario.source))));
-        }
-    });
-    found
-}
-
-fn walk(steps: &[Step], visit: &mut dyn FnMut(&Step)) {
-    for step in steps {
-        visit(step);
-        if let Action::Group(Group { steps: inner, .. }) = &step.action {
-            walk(inner, visit);
-        }
-    }
+    let run = |step: &Step| match &step.action {
+        Action::Check(check) => match &**check {
+            Check::Exec(exec) => {
+                Some((exec.program.clone(), Arc::clone(step.source.as_ref().unwrap_or(&scenario.source))))
+            }
+            _ => None,
+        },
+        _ => None,
+    };
+    scenario.steps_deep().filter_map(|at| run(at.step)).collect()
 }

@@ -9,29 +9,21 @@ use crate::scenario::timing::reference;
 impl Scenario {
     /// Returns every comparison with the baseline and its span: of the run as a whole (without a step) and of steps.
     pub fn comparisons(&self) -> Vec<(Option<&Step>, SlowerThanUsual, Span)> {
-        fn walk<'a>(steps: &'a [Step], found: &mut Vec<(Option<&'a Step>, SlowerThanUsual, Span)>) {
-            for step in steps {
-                match &step.action {
-                    Action::Group(group) => walk(&group.steps, found),
-                    Action::Request(request) => found.extend(request.expect.iter().filter_map(|one| match one.what {
-                        ResponseFact::SlowerThanUsual(usual) => Some((Some(step), usual, one.span)),
-                        _ => None,
-                    })),
-                    Action::Page(_) | Action::Check(_) => {}
-                }
-            }
-        }
-        let mut found: Vec<_> = self
-            .budget
-            .iter()
-            .filter_map(|limit| match limit.value {
-                Budget::SlowerThanUsual(usual) => Some((None, usual, limit.span)),
+        let of_run = self.budget.iter().filter_map(|limit| match limit.value {
+            Budget::SlowerThanUsual(usual) => Some((None, usual, limit.span)),
+            _ => None,
+        });
+        let requests = self.steps_deep().filter_map(|at| match &at.step.action {
+            Action::Request(request) => Some((at.step, request)),
+            Action::Page(_) | Action::Check(_) | Action::Group(_) => None,
+        });
+        let of_steps = requests.flat_map(|(step, request)| {
+            request.expect.iter().filter_map(move |one| match one.what {
+                ResponseFact::SlowerThanUsual(usual) => Some((Some(step), usual, one.span)),
                 _ => None,
             })
-            .collect();
-        walk(&self.steps, &mut found);
-        walk(&self.finally, &mut found);
-        found
+        });
+        of_run.chain(of_steps).collect()
     }
 }
 

@@ -11,7 +11,7 @@ use super::svg;
 use super::view::{PATH, TimeView, seconds_text, spent};
 use crate::names::path;
 use crate::outcome::{EvidenceKind, Outcome, StepStatus};
-use crate::scenario::{Action, Group, HumanDuration, Scenario, Step};
+use crate::scenario::{Action, HumanDuration, PlacedStep, Scenario, Step};
 use crate::secret::Masked;
 
 /// Piece of evidence.
@@ -298,29 +298,22 @@ pub struct PlannedStep {
 
 /// Returns all steps of a scenario; the steps of a group follow the group.
 pub fn planned(scenario: &Scenario) -> Vec<PlannedStep> {
-    fn walk(scenario: &Scenario, steps: &[Step], depth: usize, finally: bool, out: &mut Vec<PlannedStep>) {
-        for step in steps {
-            let group = matches!(step.action, Action::Group(_));
-            out.push(PlannedStep {
-                name: step.name.clone(),
-                depth,
-                marks: [(step.optional, "optional"), (step.go_on, "continue"), (finally, "finally")]
-                    .into_iter()
-                    .filter_map(|(holds, mark)| holds.then_some(mark))
-                    .collect(),
-                timeout: match (group, step.timeout) {
-                    (true, None) => String::new(),
-                    _ => HumanDuration(step.timeout()).to_string(),
-                },
-                place: step.source.as_ref().unwrap_or(&scenario.source).place(step.span),
-            });
-            if let Action::Group(Group { steps, .. }) = &step.action {
-                walk(scenario, steps, depth + 1, finally, out);
-            }
+    let planned = |at: PlacedStep<'_>| {
+        let step = at.step;
+        let is_group = matches!(step.action, Action::Group(_));
+        PlannedStep {
+            name: step.name.clone(),
+            depth: at.depth,
+            marks: [(step.optional, "optional"), (step.go_on, "continue"), (at.is_finally, "finally")]
+                .into_iter()
+                .filter_map(|(holds, mark)| holds.then_some(mark))
+                .collect(),
+            timeout: match (is_group, step.timeout) {
+                (true, None) => String::new(),
+                _ => HumanDuration(step.timeout()).to_string(),
+            },
+            place: step.source.as_ref().unwrap_or(&scenario.source).place(step.span),
         }
-    }
-    let mut out = Vec::new();
-    walk(scenario, &scenario.steps, 0, false, &mut out);
-    walk(scenario, &scenario.finally, 0, true, &mut out);
-    out
+    };
+    scenario.steps_deep().map(planned).collect()
 }
