@@ -15,37 +15,85 @@ const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 pub fn scenario_files() -> Json {
     let method = Key { name: "GET", shape: Some(Shape::Text), doc: "request to a path or URL" };
     let actions = PAGE_ACTIONS.iter().filter(|action| action.key.shape.is_some());
-    let mut steps: Vec<Json> = actions
-        .map(|action| map(&[&[action.key], action.sibling_keys, MODIFIERS, PAGE_MODIFIERS], &[action.key.name]))
+    let mut steps: Vec<(&str, Json)> = actions
+        .map(|action| {
+            let tables: &[&[Key]] = &[&[action.key], action.sibling_keys, MODIFIERS, PAGE_MODIFIERS];
+            (action.key.name, map(tables, &[action.key.name]))
+        })
         .collect();
     for name in METHODS {
-        steps.push(map(&[&[Key { name, ..method }], REQUEST, MODIFIERS], &[name]));
+        steps.push((name, map(&[&[Key { name, ..method }], REQUEST, MODIFIERS], &[name])));
     }
-    steps.push(map(&[&[GROUP.key], GROUP.sibling_keys, MODIFIERS], &["group", "steps"]));
-    steps.push(map(&[&[USE.key], USE.sibling_keys, MODIFIERS], &["use"]));
+    steps.push(("group", map(&[&[GROUP.key], GROUP.sibling_keys, MODIFIERS], &["group", "steps"])));
+    steps.push(("use", map(&[&[USE.key], USE.sibling_keys, MODIFIERS], &["use"])));
     let checks = CHECK_KINDS.iter().filter(|kind| kind.key.shape.is_some()).map(|kind| {
         let request: &[Key] = if kind.key.name == HTTP.key.name { REQUEST } else { &[] };
-        map(&[&[kind.key], kind.sibling_keys, request, CHECK], &[kind.key.name])
+        (kind.key.name, map(&[&[kind.key], kind.sibling_keys, request, CHECK], &[kind.key.name]))
     });
     let mut matcher = map(&[MATCHERS], &[]);
     matcher["minProperties"] = json!(1);
     matcher["maxProperties"] = json!(1);
+    let value = any_type(&["string", "number", "boolean", "null", "array"]);
+    let option = json!({"type": "object", "properties": {"value": text()}, "required": ["value"], "additionalProperties": false});
     json!({
         "$schema": DIALECT,
         "title": "wachta scenario file",
-        "anyOf": [map(&[SCENARIO], &["scenario", "steps"]), map(&[CHECKS], &["checks"]), map(&[FRAGMENT], &["steps"])],
+        "type": "object",
+        "if": has("scenario"),
+        "then": map(&[SCENARIO], &["scenario", "steps"]),
+        "else": {
+            "if": has("checks"),
+            "then": map(&[CHECKS], &["checks"]),
+            "else": map(&[FRAGMENT], &["steps"]),
+        },
         "$defs": {
-            "steps": {"type": "array", "minItems": 1, "items": {"anyOf": steps}},
-            "check": {"anyOf": checks.collect::<Vec<_>>()},
+            "steps": {"type": "array", "minItems": 1, "items": by_first_key(steps)},
+            "check": by_first_key(checks.collect()),
             "target": map(&[&ROLE_KEYS, HOW, TARGET_BESIDE], &[]),
-            "matcher": {"anyOf": [{"type": ["string", "number", "boolean", "null", "array"]}, matcher]},
-            "number": {"type": ["number", "string"]},
-            "option": {"anyOf": [
-                text(),
-                {"type": "object", "properties": {"value": text()}, "required": ["value"], "additionalProperties": false},
-            ]},
+            "matcher": {"if": {"type": "object"}, "then": matcher, "else": value},
+            "number": any_type(&["number", "string"]),
+            "option": {"if": {"type": "object"}, "then": option, "else": text()},
             "page_facts": map(&[PAGE_FACTS, ELEMENT_FACTS], &[]),
         },
+    })
+}
+
+/// Tells alternatives apart by a key that each of them requires, so that an error is that of the one that was meant and
+/// not of all of them.
+fn by_first_key(alternatives: Vec<(&str, Json)>) -> Json {
+    let mut known = Map::new();
+    for (_, schema) in &alternatives {
+        for name in schema["properties"].as_object().into_iter().flat_map(Map::keys) {
+            known.insert(name.clone(), Json::Null);
+        }
+    }
+    let names: Vec<&String> = known.keys().collect();
+    // Editors suggest the keys that are listed here while none of them is written yet.
+    let suggested: Map<String, Json> = alternatives
+        .iter()
+        .map(|(name, schema)| {
+            let description = &schema["properties"][name]["description"];
+            ((*name).to_owned(), json!({"description": description}))
+        })
+        .collect();
+    let required: Vec<Json> = alternatives.iter().map(|(name, _)| has(name)).collect();
+    let case = |(name, schema): &(&str, Json)| {
+        // A key such as `expect` is an alternative of its own, and an option of others.
+        let others = alternatives.iter().filter(|(other, with)| other != name && !with["properties"][name].is_null());
+        let others: Vec<Json> = others.map(|(other, _)| has(other)).collect();
+        let mut when = has(name);
+        if !others.is_empty() {
+            when["not"] = json!({"anyOf": others});
+        }
+        json!({"if": when, "then": schema})
+    };
+    let cases: Vec<Json> = alternatives.iter().map(case).collect();
+    json!({
+        "type": "object",
+        "properties": suggested,
+        "propertyNames": {"enum": names},
+        "anyOf": required,
+        "allOf": cases,
     })
 }
 
@@ -69,8 +117,18 @@ fn map(tables: &[&[Key]], required: &[&str]) -> Json {
     json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
 }
 
+/// Accepts a map that has a key. The key is also listed under `properties`, which validators in strict mode require.
+fn has(name: &str) -> Json {
+    json!({"properties": {name: true}, "required": [name]})
+}
+
 fn text() -> Json {
-    json!({"type": ["string", "number"]})
+    any_type(&["string", "number"])
+}
+
+/// Accepts a value of any of these types. A list of types is not used, because validators in strict mode reject it.
+fn any_type(types: &[&str]) -> Json {
+    json!({"anyOf": types.iter().map(|name| json!({"type": name})).collect::<Vec<_>>()})
 }
 
 fn of(shape: &Shape) -> Json {
@@ -102,12 +160,30 @@ pub(super) mod tests {
     /// Checks a tree against a schema, as far as the features used in this module. The error is the path to the
     /// mismatch.
     pub fn fits(root: &Json, schema: &Json, node: &Node) -> Result<(), String> {
+        if !schema["not"].is_null() && fits(root, &schema["not"], node).is_ok() {
+            return Err("not".into());
+        }
         if let Some(name) = schema["$ref"].as_str() {
             return fits(root, &root["$defs"][name.trim_start_matches("#/$defs/")], node);
         }
         if let Some(any) = schema["anyOf"].as_array() {
             let errors: Vec<_> = any.iter().filter_map(|one| fits(root, one, node).err()).collect();
-            return if errors.len() == any.len() { Err(errors.join(" | ")) } else { Ok(()) };
+            if errors.len() == any.len() {
+                return Err(errors.join(" | "));
+            }
+        }
+        for one in schema["allOf"].as_array().into_iter().flatten() {
+            fits(root, one, node)?;
+        }
+        if !schema["if"].is_null() {
+            let branch = if fits(root, &schema["if"], node).is_ok() { "then" } else { "else" };
+            fits(root, &schema[branch], node)?;
+        }
+        if let Some(names) = schema["propertyNames"]["enum"].as_array() {
+            let mut keys = node.entries().unwrap_or_default().iter();
+            if let Some(entry) = keys.find(|entry| !names.iter().any(|name| *name == entry.key)) {
+                return Err(format!("unknown {}", entry.key));
+            }
         }
         if let Some(words) = schema["enum"].as_array() {
             let text = node.scalar().map(|scalar| scalar.text.as_str());
@@ -123,13 +199,11 @@ pub(super) mod tests {
                 Resolved::Text => "string",
             },
         };
-        let types: Vec<&str> = match &schema["type"] {
-            Json::String(one) => vec![one.as_str()],
-            Json::Array(many) => many.iter().filter_map(Json::as_str).collect(),
-            _ => return Ok(()),
-        };
-        if !types.iter().any(|one| *one == kind || (*one == "integer" && kind == "number")) {
-            return Err(format!("{kind} is not {types:?}"));
+        if let Some(wanted) = schema["type"].as_str()
+            && wanted != kind
+            && !(wanted == "integer" && kind == "number")
+        {
+            return Err(format!("{kind} is not {wanted}"));
         }
         match &node.kind {
             NodeKind::List(items) if !schema["items"].is_null() => {
@@ -154,6 +228,25 @@ pub(super) mod tests {
                 Ok(())
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Editors show these errors, so they must be about the key that is wrong.
+    #[test]
+    fn an_error_is_about_the_alternative_that_was_meant() {
+        let validator = jsonschema::validator_for(&scenario_files()).unwrap();
+        let errors = |step: Json| -> Vec<String> {
+            let file = json!({"scenario": "A", "steps": [step]});
+            validator.iter_errors(&file).map(|error| error.to_string()).collect()
+        };
+        assert_eq!(errors(json!({"click": {"button": "Buy"}, "timeout": "3s"})), Vec::<String>::new());
+        for (step, part) in [
+            (json!({"click": {"button": "Buy"}, "tmeout": "3s"}), "tmeout"),
+            (json!({"clik": {"button": "Buy"}}), "clik"),
+            (json!({"GET": "/", "expect": {"stats": 200}}), "stats"),
+        ] {
+            let found = errors(step);
+            assert!(found.len() <= 2 && found.iter().any(|error| error.contains(part)), "{part}: {found:#?}");
         }
     }
 }
