@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
+use url::Url;
 
 use super::secure::{AlpnOffer, TlsSession, secure, server_name};
 use super::{DialOptions, Dialer, Protocol, Proxy, Stream, host, tunnel};
@@ -70,6 +71,8 @@ pub struct Opened {
     pub resolve: Duration,
     /// Duration of connecting, including the request for a tunnel.
     pub connect: Duration,
+    /// Part of `connect` that the request for a tunnel took; zero without a tunnel.
+    pub tunnel: Duration,
     /// Parameters of the TLS session. `None` for a plain connection.
     pub tls: Option<TlsSession>,
 }
@@ -103,6 +106,16 @@ impl<'a> Route<'a> {
         Self { host, port, dial: DialOptions::default(), proxy: None, tls: None }
     }
 
+    /// Creates the route for an HTTP request to a URL: with TLS and through a tunnel for `https`, and otherwise directly
+    /// or to a proxy that reads the request.
+    pub fn of_url(url: &'a Url, config: &Arc<ClientConfig>, offer: AlpnOffer, proxy: Option<&'a Proxy>) -> Self {
+        let is_secure = url.scheme() == "https";
+        let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(443));
+        let tunnel = is_secure.then(|| host::authority(host, port));
+        let direct = Self::to(host, port).with_tls(is_secure.then(|| Arc::clone(config)), offer);
+        Self { proxy: proxy.map(|proxy| Via { proxy, tunnel }), ..direct }
+    }
+
     /// Adds TLS, if there is a configuration.
     #[must_use]
     pub fn with_tls(self, config: Option<Arc<ClientConfig>>, offer: AlpnOffer) -> Self {
@@ -130,20 +143,19 @@ impl Dialer {
         }
         let of_proxy = |failure: Failure| match &route.proxy {
             None => failure,
-            Some(via) => {
-                let message = format!("proxy {}: {}", host::authority(&via.proxy.host, port), failure.message);
-                Failure { message, ..failure }
-            }
+            Some(via) => via.proxy.name_in(failure),
         };
         let resolved = self.resolve(to, &dial).await.map_err(of_proxy)?;
         on(Stage::Connecting(resolved.took));
-        let began = Instant::now();
         let mut dialed = self.connect(resolved, port, &dial).await.map_err(of_proxy)?;
+        let mut tunnel_took = Duration::ZERO;
         if let Some(Via { proxy, tunnel: Some(authority) }) = &route.proxy {
+            let began = Instant::now();
             tunnel(&mut dialed.stream, authority, proxy.authorization.as_deref(), &proxy.headers)
                 .await
                 .map_err(of_proxy)?;
-            dialed.connect = began.elapsed();
+            tunnel_took = began.elapsed();
+            dialed.connect += tunnel_took;
         }
         on(Stage::Connected(dialed.peer, dialed.connect));
         let (stream, tls) = match &route.tls {
@@ -157,6 +169,7 @@ impl Dialer {
                 (Stream::Tls(Box::new(secured.stream)), Some(secured.session))
             }
         };
-        Ok(Opened { stream, peer: dialed.peer, resolve: dialed.resolve, connect: dialed.connect, tls })
+        let (peer, resolve, connect) = (dialed.peer, dialed.resolve, dialed.connect);
+        Ok(Opened { stream, peer, resolve, connect, tunnel: tunnel_took, tls })
     }
 }

@@ -9,14 +9,14 @@ use hyper::body::Bytes;
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UdpSocket};
-use url::{Position, Url};
+use url::Url;
 
 use super::context::CheckContext;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::wire::{
-    self, AlpnOffer, Connection, DialOptions, HandshakeError, OpenError, Opened, Protocol, Resolved, ResponseHead,
-    Route, Stage, TlsConnection, of_io, server_name,
+    self, AlpnOffer, DialOptions, FetchOptions, HandshakeError, OpenError, Opened, Resolved, ResponseHead, Route,
+    Stage, TlsConnection, of_io, server_name,
 };
 
 /// A bidirectional byte stream.
@@ -62,52 +62,40 @@ impl CheckContext<'_> {
 
     /// Opens a connection.
     pub(super) async fn open(&self, route: &Route<'_>) -> Result<Opened, OpenError> {
-        let host = route.host;
-        self.tools
-            .dialer
-            .open(route, |stage| {
-                self.waits_for(match stage {
-                    Stage::Resolving(name) => format!("resolving `{name}`"),
-                    Stage::Connecting(_) => format!("connecting to `{host}`"),
-                    Stage::Connected(peer, _) => format!("waiting for {peer}"),
-                    Stage::Handshake => format!("waiting for the TLS handshake of `{host}`"),
-                });
-            })
-            .await
+        self.tools.dialer.open(route, |stage| self.waits_in(stage, route.host)).await
     }
 
-    /// Sends one HTTP request to the path and host of a URL and reads the response body up to a limit. Redirects are
-    /// not followed.
+    /// Sends one HTTP request to a URL and reads the response body up to a limit. Redirects are not followed.
     pub(super) async fn fetch(
         &self,
         url: &Url,
-        mut request: Request<Full<Bytes>>,
+        request: Request<Full<Bytes>>,
         limit: usize,
     ) -> Result<(ResponseHead, Vec<u8>), Failure> {
+        let options =
+            FetchOptions { tls: self.tools.tls.client_config(), dial: DialOptions::default(), proxy: None, limit };
+        self.fetch_with(url, request, &options).await
+    }
+
+    /// Sends one HTTP request to a URL with connection settings. Redirects are not followed.
+    pub(super) async fn fetch_with(
+        &self,
+        url: &Url,
+        request: Request<Full<Bytes>>,
+        options: &FetchOptions<'_>,
+    ) -> Result<(ResponseHead, Vec<u8>), Failure> {
         let host = url.host_str().unwrap_or_default();
-        let tls = (url.scheme() == "https").then(|| self.tools.tls.client_config());
-        let route = Route::to(host, url.port_or_known_default().unwrap_or(443)).with_tls(tls, AlpnOffer::Http);
-        let opened = self.open(&route).await.map_err(|refused| refused.failure)?;
-        let protocol = opened.protocol();
-        let unsendable = |error: &dyn std::fmt::Display| {
-            Failure::new(Reason::Configuration, format!("the URL cannot be sent: {error}"))
-        };
-        let authority = &url[Position::BeforeHost..Position::AfterPort];
-        let path = &url[Position::BeforePath..Position::AfterQuery];
-        let uri = match protocol {
-            Protocol::Http1 => {
-                let host = authority.parse().map_err(|error| unsendable(&error))?;
-                request.headers_mut().insert(hyper::header::HOST, host);
-                path.parse()
-            }
-            Protocol::Http2 => format!("{}://{authority}{path}", url.scheme()).parse(),
-        };
-        *request.uri_mut() = uri.map_err(|error: hyper::http::uri::InvalidUri| unsendable(&error))?;
-        let mut connection = Connection::begin(opened.stream, protocol).await?;
-        let mut answer = connection.exchange(request).await.map_err(|unanswered| unanswered.failure)?;
-        let mut body = Vec::new();
-        answer.read(&mut body, limit).await?;
-        Ok((answer.head, body))
+        self.tools.dialer.fetch(url, request, options, |stage| self.waits_in(stage, host)).await
+    }
+
+    /// Stores at which stage of opening a connection to `host` the check is.
+    fn waits_in(&self, stage: Stage<'_>, host: &str) {
+        self.waits_for(match stage {
+            Stage::Resolving(name) => format!("resolving `{name}`"),
+            Stage::Connecting(_) => format!("connecting to `{host}`"),
+            Stage::Connected(peer, _) => format!("waiting for {peer}"),
+            Stage::Handshake => format!("waiting for the TLS handshake of `{host}`"),
+        });
     }
 }
 

@@ -5,8 +5,6 @@
 
 mod body;
 mod connect;
-mod cookies;
-mod decode;
 mod digest;
 mod expectations;
 mod fields;
@@ -15,7 +13,6 @@ mod link;
 mod plan;
 mod redirect;
 mod response;
-mod token_request;
 mod tokens;
 
 #[cfg(test)]
@@ -25,7 +22,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use cookie_store::CookieStore;
 use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, HeaderValue};
 use rustls::pki_types::CertificateDer;
 
@@ -43,6 +39,7 @@ use crate::outcome::{Failure, Hop, HttpResult, RunId};
 use crate::scenario::{Eventually, HumanDuration, Request};
 use crate::values::Values;
 use crate::wire::authorization::bearer;
+use crate::wire::cookies::Cookies;
 use crate::wire::limits::{self, Limits, Room, UNCOUNTED};
 use crate::wire::tls;
 use crate::wire::{Dialer, Protocol, too_large};
@@ -67,7 +64,7 @@ pub(super) struct Session {
     dialer: Dialer,
     limits: Limits,
     tokens: Tokens,
-    cookies: CookieStore,
+    cookies: Cookies,
     /// Idle connections. The lock is never contended; it only makes the session `Sync`.
     kept: Mutex<Vec<PooledConnection>>,
     /// Trace of the run.
@@ -131,24 +128,14 @@ impl RequestPhase {
 
 impl Session {
     pub(super) fn new(tools: &RunServices, trace: Trace) -> Self {
-        let session = Self::of(tools.tls.clone(), tools.dialer.clone(), tools.limits.clone(), tools.tokens.clone());
-        Self { trace, ..session }
-    }
-
-    /// Creates a session of the same run that shares neither cookies nor connections with this one.
-    fn aside(&self) -> Self {
-        Self::of(self.tls.clone(), self.dialer.clone(), self.limits.clone(), Tokens::default())
-    }
-
-    fn of(tls: tls::Trusted, dialer: Dialer, limits: Limits, tokens: Tokens) -> Self {
         Self {
-            tls,
-            dialer,
-            limits,
-            tokens,
-            cookies: CookieStore::default(),
+            tls: tools.tls.clone(),
+            dialer: tools.dialer.clone(),
+            limits: tools.limits.clone(),
+            tokens: tools.tokens.clone(),
+            cookies: Cookies::default(),
             kept: Mutex::default(),
-            trace: Trace::default(),
+            trace,
             step_began: Instant::now(),
             attempt: 0,
             trail: Vec::new(),
@@ -354,7 +341,7 @@ impl Session {
         let mut proven = false;
         if let ChallengeAuth::OAuth2(client) = &plan.proof {
             self.stage = RequestPhase::Token;
-            let token = self.tokens.get(client, plan, self.aside(), values).await?;
+            let token = self.tokens.get(client, plan, &self.dialer, values).await?;
             ask.headers.insert(AUTHORIZATION, bearer(&token)?);
         }
         loop {
@@ -374,7 +361,7 @@ impl Session {
                         let used = ask.headers.remove(AUTHORIZATION);
                         let used = used.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
                         self.tokens.forget(client, used.trim_start_matches("Bearer "));
-                        let token = self.tokens.get(client, plan, self.aside(), values).await?;
+                        let token = self.tokens.get(client, plan, &self.dialer, values).await?;
                         ask.headers.insert(AUTHORIZATION, bearer(&token)?);
                         continue;
                     }
@@ -392,7 +379,7 @@ impl Session {
                 continue;
             }
             answer.took = began.elapsed();
-            let decoded = answer.decode(LARGEST_BODY).await;
+            let decoded = answer.decode(LARGEST_BODY);
             if let Some(room) = &mut self.room {
                 room.shrink_to(answer.body.len());
             }
@@ -406,7 +393,7 @@ impl Session {
         self.room = None;
         self.chain.clear();
         self.agreed = None;
-        let mut fresh = false;
+        let (mut fresh, mut was_refused) = (false, false);
         loop {
             self.trail.push(Hop {
                 span_id: span_id(),
@@ -448,6 +435,11 @@ impl Session {
                     fresh = true;
                     continue;
                 }
+                Err(unanswered) if unanswered.refused && !was_refused => {
+                    self.trail.pop();
+                    (fresh, was_refused) = (true, true);
+                    continue;
+                }
                 Err(unanswered) => {
                     self.account_for_the_rest();
                     return Err(unanswered.failure);
@@ -456,8 +448,12 @@ impl Session {
             hop.phases.processing = answer.processing;
             hop.status = Some(answer.head.status.as_u16());
             hop.http_version = Some(version(answer.head.version).to_owned());
+            let proxy = link.proxy.as_ref().filter(|_| link.secure.is_none());
+            if let Some(failure) = proxy.and_then(|proxy| proxy.rejection(answer.head.status, &ask.url)) {
+                return Err(failure);
+            }
             self.stage = RequestPhase::Body(Instant::now());
-            cookies::keep(&mut self.cookies, &answer.head.headers, &ask.url);
+            self.cookies.store(&answer.head.headers, &ask.url);
             let headers = std::mem::take(&mut answer.head.headers);
             let aside = plan.follow && redirect::leads_on(answer.head.status.as_u16(), &headers);
             let last = self.last.insert(HttpResponse {

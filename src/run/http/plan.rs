@@ -28,7 +28,7 @@ use crate::wire::tls;
 
 /// User agent that is sent unless the scenario sets another one.
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("wachta/", env!("CARGO_PKG_VERSION")));
-/// Content encodings that [`super::decode`] supports.
+/// Content encodings that [`crate::wire::encoding`] supports.
 const ENCODINGS: HeaderValue = HeaderValue::from_static("gzip, deflate, br, zstd");
 
 /// A prepared request with its connection settings.
@@ -119,7 +119,7 @@ impl RequestPlan {
             None => None,
             Some(proxy) => {
                 let wrong = |why: String| Failure::new(Reason::Configuration, why).at(proxy.span);
-                Some(Proxy::of(proxy_url(&fill(proxy, values)?).map_err(wrong)?)?)
+                Some(Proxy::of(&proxy_url(&fill(proxy, values)?).map_err(wrong)?)?)
             }
         };
         Ok(Self {
@@ -133,21 +133,6 @@ impl RequestPlan {
             traceparent: false,
             pinned,
         })
-    }
-
-    /// Creates the plan for requesting a token, with the TLS settings and proxy of this request.
-    pub(super) fn aside(&self, ask: HopRequest) -> Self {
-        Self {
-            home: ask.url.clone(),
-            ask,
-            proof: ChallengeAuth::None,
-            follow: false,
-            config: Arc::clone(&self.config),
-            version: None,
-            proxy: self.proxy.clone(),
-            traceparent: false,
-            pinned: None,
-        }
     }
 
     /// Returns whether a URL has the same origin as the one in the scenario.
