@@ -11,9 +11,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UdpSocket};
 use url::{Position, Url};
 
+use super::connection_plan::ConnectionPlan;
 use super::context::CheckContext;
 use crate::names::Reason;
 use crate::outcome::Failure;
+use crate::scenario::check::connection::ConnectionSettings;
 use crate::wire::{
     self, AlpnOffer, Connection, DialOptions, HandshakeError, OpenError, Opened, Protocol, Resolved, ResponseHead,
     Route, Stage, TlsConnection, of_io, server_name,
@@ -76,17 +78,30 @@ impl CheckContext<'_> {
             .await
     }
 
-    /// Sends one HTTP request to the path and host of a URL and reads the response body up to a limit. Redirects are
-    /// not followed.
+    /// Sends one HTTP request with the default connection settings, as [`Self::fetch_over`] does.
     pub(super) async fn fetch(
         &self,
+        url: &Url,
+        request: Request<Full<Bytes>>,
+        limit: usize,
+    ) -> Result<(ResponseHead, Vec<u8>), Failure> {
+        let plan = ConnectionPlan::new(&ConnectionSettings::default(), self)?;
+        self.fetch_over(&plan, url, request, limit).await
+    }
+
+    /// Sends one HTTP request to the path and host of a URL and reads the response body up to a limit. Redirects are
+    /// not followed.
+    pub(super) async fn fetch_over(
+        &self,
+        plan: &ConnectionPlan,
         url: &Url,
         mut request: Request<Full<Bytes>>,
         limit: usize,
     ) -> Result<(ResponseHead, Vec<u8>), Failure> {
         let host = url.host_str().unwrap_or_default();
-        let tls = (url.scheme() == "https").then(|| self.tools.tls.client_config());
-        let route = Route::to(host, url.port_or_known_default().unwrap_or(443)).with_tls(tls, AlpnOffer::Http);
+        let port = url.port_or_known_default().unwrap_or(443);
+        let is_secure = url.scheme() == "https";
+        let route = if is_secure { plan.tls_route(host, port, AlpnOffer::Http) } else { plan.route(host, port) };
         let opened = self.open(&route).await.map_err(|refused| refused.failure)?;
         let protocol = opened.protocol();
         let unsendable = |error: &dyn std::fmt::Display| {

@@ -6,6 +6,7 @@
 pub(super) mod certificate;
 mod check_ins;
 mod connection;
+mod connection_plan;
 mod context;
 mod dns;
 mod exec;

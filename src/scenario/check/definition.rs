@@ -68,6 +68,7 @@ impl Check {
     /// Returns the files that the check references.
     pub fn files(&self) -> Vec<&Spanned<Template>> {
         let trust = match self {
+            Self::Redis(check) => return check.connection.files(),
             Self::Tcp(check) => &check.trust,
             Self::Tls(check) => &check.trust,
             Self::Grpc(check) => match &check.trust {
