@@ -13,6 +13,7 @@ mod exchange;
 pub mod failure;
 mod family;
 pub mod host;
+pub mod icmp;
 mod io;
 pub mod limits;
 mod proxy;
