@@ -7,6 +7,7 @@
 //! in [`tls`].
 
 pub mod authorization;
+pub mod certificate;
 mod dial;
 pub(crate) mod dns;
 mod exchange;
@@ -16,13 +17,17 @@ pub mod host;
 pub mod icmp;
 mod io;
 pub mod limits;
+pub mod ntp;
 mod proxy;
 mod reach;
 mod resolver;
+pub mod resp;
 mod route;
 mod secure;
+mod starttls;
 pub mod tls;
 mod tunnel;
+pub mod udp;
 
 pub use crate::outcome::Phases;
 pub use dial::{DialOptions, Dialer, Resolved, TcpConnection};
@@ -34,7 +39,9 @@ pub use proxy::Proxy;
 pub use reach::{ClosedPort, ClosedPorts, NetworkPattern, Reach};
 pub use resolver::Resolver;
 pub use route::{OpenError, Opened, Route, Stage, TlsOptions, Via};
-pub use secure::{AlpnOffer, HandshakeError, TlsConnection, TlsSession, secure, server_name};
+pub use secure::{
+    AlpnOffer, HandshakeError, TlsConnection, TlsSession, cipher_name, secure, server_name, version_name,
+};
 pub use tunnel::tunnel;
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::names::Reason;
 use crate::outcome::{Failure, RunId};
 use crate::scenario::check::ping::{PingCheck, host};
 use crate::wire::icmp::{EchoOptions, EchoRequest, EchoSocket, lacks_permission};
-use crate::wire::of_io;
+use crate::wire::{DialOptions, of_io};
 
 /// Time to wait for a reply before the next request.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -18,7 +18,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub async fn check(check: &PingCheck, around: &CheckContext<'_>) -> Result<(), Failure> {
     let text = around.values.fill(&check.host)?;
     let host = host(&text).map_err(|problem| configuration("`ping`", &check.host, &problem))?;
-    let (took, _) = around.bounded(around.first(&host, 0, echo)).await?;
+    let (took, _) = around.bounded(around.first(&host, 0, &DialOptions::default(), echo)).await?;
     faster_than(check.faster_than.as_ref(), took)
 }
 

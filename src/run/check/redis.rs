@@ -7,13 +7,13 @@ use tokio::io::{AsyncWriteExt as _, BufReader};
 use super::connection::broken;
 use super::connection_plan::ConnectionPlan;
 use super::context::{CheckContext, configuration, faster_than};
-use super::resp::{self, RespReply};
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::check;
 use crate::scenario::check::redis::{NEEDS_TLS, RedisCheck, url};
 use crate::values::expect::{Actual, cut};
 use crate::wire::AlpnOffer;
+use crate::wire::resp::{self, RespReply};
 
 /// Runs the check.
 pub async fn check(check: &RedisCheck, around: &CheckContext<'_>) -> Result<(), Failure> {

@@ -68,9 +68,11 @@ impl Check {
     /// Returns the files that the check references.
     pub fn files(&self) -> Vec<&Spanned<Template>> {
         let trust = match self {
+            Self::Tcp(check) => return check.connection.files(),
+            Self::Tls(check) => return check.connection.files(),
+            Self::Dns(check) => return check.connection.files(),
+            Self::Postgres(check) => return check.connection.files(),
             Self::Redis(check) => return check.connection.files(),
-            Self::Tcp(check) => &check.trust,
-            Self::Tls(check) => &check.trust,
             Self::Grpc(check) => match &check.trust {
                 Some(trust) => trust,
                 None => return Vec::new(),
@@ -83,7 +85,10 @@ impl Check {
     /// Returns the spans of the expectations that a failure can refer to.
     pub fn spans(&self) -> Vec<Span> {
         let (expected, limit): (Vec<&Expected>, _) = match self {
-            Self::Tcp(check) => (check.receive.iter().collect(), &check.faster_than),
+            Self::Tcp(check) => {
+                let facts = check.expect.iter().map(|fact| fact.span).chain(check.receive.iter().map(|one| one.span));
+                return facts.chain(check.faster_than.iter().map(|limit| limit.span)).collect();
+            }
             Self::Tls(check) => {
                 let facts = check.expect.iter().map(|fact| fact.span);
                 return facts.chain(check.faster_than.iter().map(|limit| limit.span)).collect();
