@@ -44,6 +44,11 @@ pub fn of_io(error: &(dyn Error + 'static), otherwise: Reason, message: impl Int
     }
 }
 
+/// Returns the failure for a connection that broke in the middle of a conversation.
+pub fn connection_lost(error: &io::Error) -> Failure {
+    of_io(error, Reason::Protocol, format!("connection lost: {error}"))
+}
+
 /// Converts the error of starting a process or thread. For these, `EAGAIN` is a limit of the agent too.
 pub fn of_spawn(error: &io::Error, otherwise: Reason, message: impl Into<String>) -> Failure {
     if error.raw_os_error() == Some(Errno::EAGAIN as i32) {

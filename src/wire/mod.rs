@@ -7,6 +7,7 @@
 //! in [`tls`].
 
 pub mod authorization;
+pub mod certificate;
 pub mod cookies;
 mod dial;
 pub(crate) mod dns;
@@ -17,17 +18,22 @@ mod family;
 mod fetch;
 pub mod grpc;
 pub mod host;
+pub mod icmp;
 mod io;
 pub mod limits;
+pub mod ntp;
 pub mod oauth2;
 mod proxy;
 mod reach;
 mod resolver;
+pub mod resp;
 mod route;
 mod secure;
+mod starttls;
 mod target;
 pub mod tls;
 mod tunnel;
+pub mod udp;
 pub mod websocket;
 
 pub use crate::outcome::Phases;
@@ -41,7 +47,9 @@ pub use proxy::Proxy;
 pub use reach::{ClosedPort, ClosedPorts, NetworkPattern, Reach};
 pub use resolver::Resolver;
 pub use route::{OpenError, Opened, Route, Stage, TlsOptions, Via};
-pub use secure::{AlpnOffer, HandshakeError, TlsConnection, TlsSession, secure, server_name};
+pub use secure::{
+    AlpnOffer, HandshakeError, TlsConnection, TlsSession, cipher_name, secure, server_name, version_name,
+};
 pub use target::set_target;
 pub use tunnel::tunnel;
 

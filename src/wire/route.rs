@@ -9,8 +9,9 @@ use rustls::pki_types::CertificateDer;
 use url::Url;
 
 use super::secure::{AlpnOffer, TlsSession, secure, server_name};
-use super::{DialOptions, Dialer, Protocol, Proxy, Stream, host, tunnel};
+use super::{DialOptions, Dialer, Protocol, Proxy, Stream, host, starttls, tunnel};
 use crate::outcome::Failure;
+use crate::scenario::check::tcp::StartTls;
 
 /// Destination of a connection, and the way to it.
 #[derive(Debug, Clone)]
@@ -25,6 +26,8 @@ pub struct Route<'a> {
     pub proxy: Option<Via<'a>>,
     /// TLS settings. `None` for a plain connection.
     pub tls: Option<TlsOptions<'a>>,
+    /// Protocol in which TLS is negotiated before the handshake. Applies to connections with TLS settings.
+    pub starttls: Option<StartTls>,
 }
 
 /// A proxy, and what is requested from it.
@@ -103,7 +106,7 @@ impl Opened {
 impl<'a> Route<'a> {
     /// Creates a direct route without TLS.
     pub fn to(host: &'a str, port: u16) -> Self {
-        Self { host, port, dial: DialOptions::default(), proxy: None, tls: None }
+        Self { host, port, dial: DialOptions::default(), proxy: None, tls: None, starttls: None }
     }
 
     /// Creates the route for an HTTP request to a URL: with TLS and through a tunnel for `https`, and otherwise directly
@@ -125,7 +128,8 @@ impl<'a> Route<'a> {
     /// Leads through a tunnel of a proxy, if there is one.
     #[must_use]
     pub fn through(self, proxy: Option<&'a Proxy>) -> Self {
-        let tunnel = || Some(host::authority(self.host, self.port));
+        // A name that is not valid fails when the connection is opened.
+        let tunnel = || Some(host::authority(&host::ascii(self.host).unwrap_or(self.host.into()), self.port));
         Self { proxy: proxy.map(|proxy| Via { proxy, tunnel: tunnel() }), ..self }
     }
 }
@@ -139,7 +143,8 @@ impl Dialer {
         };
         on(Stage::Resolving(to));
         if route.proxy.is_some() {
-            self.check_behind_proxy(route.host, route.port).await?;
+            let host = host::ascii(route.host)?;
+            self.check_behind_proxy(&host, route.port).await?;
         }
         let of_proxy = |failure: Failure| match &route.proxy {
             None => failure,
@@ -161,6 +166,9 @@ impl Dialer {
         let (stream, tls) = match &route.tls {
             None => (Stream::Plain(dialed.stream), None),
             Some(options) => {
+                if let Some(protocol) = route.starttls {
+                    starttls::negotiate(&mut dialed.stream, protocol, route.host).await?;
+                }
                 on(Stage::Handshake);
                 let name = server_name(options.name.unwrap_or(route.host))?;
                 let secured = secure(dialed.stream, Arc::clone(&options.config), name, options.offer).await;

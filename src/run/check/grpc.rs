@@ -1,12 +1,13 @@
 //! A gRPC health check.
 
+use super::connection_plan::ConnectionPlan;
 use super::context::{CheckContext, configuration, faster_than};
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::check::grpc::{GrpcCheck, address};
 use crate::values::expect::cut;
 use crate::wire::grpc::{Code, STATES, check_health};
-use crate::wire::{AlpnOffer, Connection, Protocol, Route, host};
+use crate::wire::{AlpnOffer, Connection, Protocol, host};
 
 /// Runs the check.
 pub async fn check(check: &GrpcCheck, around: &CheckContext<'_>) -> Result<(), Failure> {
@@ -27,13 +28,9 @@ async fn call(check: &GrpcCheck, around: &CheckContext<'_>) -> Result<String, Fa
         Some(service) => around.values.fill(service)?,
         None => String::new(),
     };
-    let config = match (&check.trust, tls) {
-        (Some(trust), _) => Some(around.tools.tls.config(trust, |path| around.values.file(path))?),
-        (None, true) => Some(around.tools.tls.client_config()),
-        (None, false) => None,
-    };
-    let is_secure = config.is_some();
-    let route = Route::to(&name, port).with_tls(config, AlpnOffer::Http2);
+    let plan = ConnectionPlan::new(&check.connection, around)?;
+    let is_secure = tls || check.connection.trust.is_some();
+    let route = if is_secure { plan.tls_route(&name, port, AlpnOffer::Http2) } else { plan.route(&name, port) };
     let stream = around.open(&route).await.map_err(|refused| refused.failure)?.stream;
     let mut connection = Connection::begin(stream, Protocol::Http2).await?;
     let authority = host::authority(&name, port);

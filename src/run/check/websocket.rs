@@ -4,14 +4,16 @@ use std::time::Instant;
 
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
+use super::connection_plan::ConnectionPlan;
 use super::context::{CheckContext, configuration, faster_than};
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::check;
+use crate::scenario::check::connection::NEEDS_TLS;
 use crate::scenario::check::websocket::{WebsocketCheck, url};
 use crate::values::expect::{Actual, ResolvedMatcher};
+use crate::wire::AlpnOffer;
 use crate::wire::websocket::{CloseReason, Received, WebSocket};
-use crate::wire::{AlpnOffer, Route};
 
 /// Runs the check.
 pub async fn check(check: &WebsocketCheck, around: &CheckContext<'_>) -> Result<(), Failure> {
@@ -73,8 +75,12 @@ async fn connect(check: &WebsocketCheck, around: &CheckContext<'_>) -> Result<We
     }
     let host = check::host_of(&url).expect("checked when the URL was read");
     let port = url.port_or_known_default().expect("ws and wss have one");
-    let tls = (url.scheme() == "wss").then(|| around.tools.tls.client_config());
-    let route = Route::to(&host, port).with_tls(tls, AlpnOffer::Http1);
+    let is_secure = url.scheme() == "wss";
+    if check.connection.trust.is_some() && !is_secure {
+        return Err(configuration("`websocket`", &check.url, &format!("`trust` {NEEDS_TLS}")));
+    }
+    let plan = ConnectionPlan::new(&check.connection, around)?;
+    let route = if is_secure { plan.tls_route(&host, port, AlpnOffer::Http1) } else { plan.route(&host, port) };
     let stream = around.open(&route).await.map_err(|refused| refused.failure)?.stream;
     WebSocket::open(stream, &url, headers).await.map_err(|rejected| rejected.failure)
 }

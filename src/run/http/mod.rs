@@ -25,6 +25,7 @@ use chrono::{DateTime, Utc};
 use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, HeaderValue};
 use rustls::pki_types::CertificateDer;
 
+use self::digest::Digest;
 use self::expectations::ResponseContext;
 use self::hop::HopRequest;
 use self::link::{NegotiatedTls, PooledConnection};
@@ -339,24 +340,36 @@ impl Session {
         let mut ask = plan.ask.clone();
         let mut redirects = 0;
         let mut proven = false;
+        let mut digest: Option<Digest> = None;
+        let mut renewed_nonce = false;
         if let ChallengeAuth::OAuth2(client) = &plan.proof {
             self.stage = RequestPhase::Token;
             let token = self.tokens.get(client, plan, &self.dialer, values).await?;
             ask.headers.insert(AUTHORIZATION, bearer(&token)?);
         }
         loop {
+            if let (ChallengeAuth::Digest { user, password }, Some(digest)) = (&plan.proof, &mut digest)
+                && plan.is_same_origin(&ask.url)
+            {
+                ask.headers.insert(AUTHORIZATION, digest.authorize(&ask, user, password)?);
+            }
             self.hop(plan, &ask, values).await?;
             let answer = self.last.as_mut().expect("a hop that succeeds leaves its answer");
-            if answer.status == 401 && !proven && plan.is_same_origin(&ask.url) {
-                proven = true;
+            if answer.status == 401 && plan.is_same_origin(&ask.url) {
                 match &plan.proof {
-                    ChallengeAuth::Digest { user, password } => {
-                        if let Some(value) = digest::respond(&answer.headers, &ask, user, password)? {
-                            ask.headers.insert(AUTHORIZATION, value);
+                    ChallengeAuth::Digest { .. } => {
+                        // A challenge is answered once per URL, and once more if only the nonce was too old.
+                        let challenged = Digest::new(&answer.headers)?;
+                        let renews = !renewed_nonce && challenged.as_ref().is_some_and(Digest::is_stale);
+                        if challenged.is_some() && (!proven || renews) {
+                            renewed_nonce |= proven;
+                            proven = true;
+                            digest = challenged;
                             continue;
                         }
                     }
-                    ChallengeAuth::OAuth2(client) => {
+                    ChallengeAuth::OAuth2(client) if !proven => {
+                        proven = true;
                         self.stage = RequestPhase::Token;
                         let used = ask.headers.remove(AUTHORIZATION);
                         let used = used.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -365,7 +378,7 @@ impl Session {
                         ask.headers.insert(AUTHORIZATION, bearer(&token)?);
                         continue;
                     }
-                    ChallengeAuth::None => {}
+                    ChallengeAuth::OAuth2(_) | ChallengeAuth::None => {}
                 }
             }
             if plan.follow
@@ -375,6 +388,8 @@ impl Session {
                 if redirects > REDIRECTS {
                     return Err(Failure::new(Reason::Protocol, format!("too many redirects (more than {REDIRECTS})")));
                 }
+                // Another page may belong to another realm.
+                proven &= digest.is_none();
                 ask = next;
                 continue;
             }

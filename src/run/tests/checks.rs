@@ -436,6 +436,22 @@ async fn health(stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpi
     let _ = hyper::server::conn::http2::Builder::new(executor).serve_connection(stream, service).await;
 }
 
+/// Starts a proxy whose tunnels all lead to one address.
+async fn tunnelling(to: SocketAddr) -> SocketAddr {
+    serving(move |mut stream| async move {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let Ok(byte) = stream.read_u8().await else { return };
+            head.push(byte);
+        }
+        assert!(head.starts_with(b"CONNECT "), "{}", String::from_utf8_lossy(&head));
+        let mut server = TcpStream::connect(to).await.unwrap();
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+        let _ = tokio::io::copy_bidirectional(&mut stream, &mut server).await;
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_grpc_service_is_well() {
     let plain = serving(health).await;
@@ -466,6 +482,11 @@ async fn a_grpc_service_is_well() {
     let port = secure.port();
     says_with(&format!("grpc: \"localhost:{port}\", trust: {{ca: ca.pem}}"), trusting(&pem), "passed").await;
     says(&format!("grpc: \"https://localhost:{port}\""), "failed certificate: ").await;
+    // The address and the proxy replace the resolution of the name, which may be internationalized.
+    let pinned = format!("resolve: \"{plain}\"");
+    says(&format!("grpc: \"grün.invalid:1\", {pinned}"), "passed").await;
+    let proxy = tunnelling(plain).await;
+    says(&format!("grpc: \"grün.invalid:9000\", proxy: \"http://{proxy}\""), "passed").await;
     let old = server(|mut stream| async move {
         let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await;
         let _ = stream.read_to_end(&mut Vec::new()).await;
@@ -480,6 +501,8 @@ async fn a_grpc_service_is_well() {
 async fn a_websocket_says_what_it_should() {
     use futures_util::{SinkExt as _, StreamExt as _};
     use tokio_tungstenite::tungstenite::Message;
+    use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+    use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
     let address = server(|stream| async move {
         let Ok(mut socket) = tokio_tungstenite::accept_async(stream).await else { return };
         while let Some(Ok(message)) = socket.next().await {
@@ -488,7 +511,11 @@ async fn a_websocket_says_what_it_should() {
                     let _ = socket.send(Message::text("wait")).await;
                     let _ = socket.send(Message::binary(b"pong".to_vec())).await;
                 }
-                "bye" => drop(socket.close(None).await),
+                "bye" => {
+                    let (code, reason) = (CloseCode::Policy, "Schlüssel fehlt".into());
+                    drop(socket.close(Some(CloseFrame { code, reason })).await);
+                }
+                "end" => drop(socket.close(None).await),
                 "large" => drop(socket.send(Message::text("x".repeat(2 << 20))).await),
                 _ => {}
             }
@@ -503,7 +530,28 @@ async fn a_websocket_says_what_it_should() {
     check(", send: ping, receive: {starts_with: wa}", "passed").await;
     check(
         ", send: bye, receive: pong",
-        r#"failed assertion: the expected message was not received; expected "pong", got nothing"#,
+        r#"failed assertion: the server closed the WebSocket with 1008 (policy violation): Schlüssel fehlt; expected "pong", got nothing"#,
+    )
+    .await;
+    check(
+        ", send: end, receive: pong",
+        r#"failed assertion: the server closed the WebSocket; expected "pong", got nothing"#,
+    )
+    .await;
+    says(
+        &format!("websocket: \"ws://feed.invalid/feed\", resolve: \"{address}\", send: ping, receive: pong"),
+        "passed",
+    )
+    .await;
+    let proxy = tunnelling(address).await;
+    says(
+        &format!("websocket: \"ws://feed.invalid/feed\", proxy: \"http://{proxy}\", send: ping, receive: pong"),
+        "passed",
+    )
+    .await;
+    check(
+        ", headers: {Sec-WebSocket-Protocol: \"chat, echo\"}",
+        "failed protocol: the server selected none of the offered subprotocols (chat, echo)",
     )
     .await;
     check(", send: ping, receive: gong, timeout: 300ms", "failed timeout: the expected message was not received").await;
@@ -896,6 +944,11 @@ async fn objects_are_young_and_large_enough() {
     .await;
     assert_eq!(asked.lock().unwrap().len(), before, "a wrong signature was taken");
     says(&format!("s3: \"http://{address}/bucket\", key: daily/orders.dump"), "passed").await;
+    let pinned = format!("resolve: \"{address}\"");
+    says(&format!("s3: \"http://store.invalid/bucket\", key: daily/orders.dump, {pinned}"), "passed").await;
+    // Without TLS, a proxy reads the requests itself.
+    let proxy = format!("proxy: \"http://{address}\"");
+    says(&format!("s3: \"http://store.invalid/bucket\", key: daily/orders.dump, {proxy}"), "passed").await;
     let (_socket, closed) = nobody();
     says(&format!("s3: \"http://{closed}/bucket\", key: a"), "failed connect: no connection to ").await;
 }
