@@ -57,9 +57,9 @@ impl Encoding {
         }
     }
 
-    /// Creates the codec for data that begins with these two bytes. Returns `None` without an encoding.
-    fn codec(self, start: [u8; 2]) -> Option<Codec> {
-        let is_zlib = start[0] & 0x0f == 8 && u16::from_be_bytes(start).is_multiple_of(31);
+    /// Creates the codec for data that begins with these bytes. Returns `None` without an encoding.
+    fn codec(self, start: &[u8]) -> Option<Codec> {
+        let is_zlib = matches!(start, [a, b, ..] if a & 0x0f == 8 && u16::from_be_bytes([*a, *b]).is_multiple_of(31));
         Some(match self {
             Self::Identity => return None,
             Self::Gzip => Box::new(GzipDecoder::new()),
@@ -122,11 +122,12 @@ impl Decoder {
         while !rest.is_empty() {
             match self.state {
                 State::Start => {
-                    let [first, second, ..] = rest else {
+                    // The second byte distinguishes zlib from raw deflate data.
+                    if self.encoding == Encoding::Deflate && rest.len() < 2 {
                         self.held = rest.to_vec();
                         return Ok(());
-                    };
-                    self.codec = self.encoding.codec([*first, *second]);
+                    }
+                    self.codec = self.encoding.codec(rest);
                     self.piece.resize(PIECE, 0);
                     self.state = State::Within;
                 }

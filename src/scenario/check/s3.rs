@@ -16,10 +16,10 @@ pub const KIND: ActionSpec = ActionSpec {
     sibling_keys: &[
         key("key", Shape::Text, "key of an object; with a * at its end: the newest of all objects with this prefix"),
         key("credentials", Shape::Keys(&[CREDENTIALS]), "access key (default: none, for a public bucket)"),
+        key("region", Shape::Text, "region of the bucket (default: us-east-1)"),
         TRUST_KEY,
         RESOLVE,
         PROXY,
-        key("region", Shape::Text, "region of the bucket (default: us-east-1)"),
         key("expect", Shape::Keys(&[EXPECT]), "expectations (default: the object exists)"),
     ],
 };
