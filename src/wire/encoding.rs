@@ -88,11 +88,11 @@ pub struct Decoder {
 enum State {
     /// The data begins with the next bytes.
     Start,
-    /// Within a member.
+    /// A member is being decoded.
     Within,
-    /// After a member. Only the start of another one is still read.
+    /// A member has ended. Only the start of another one is still read.
     Between,
-    /// After the last member. Padding and other data behind it are ignored, as in browsers and curl.
+    /// The last member has ended. Padding and other data behind it are ignored, as in browsers and curl.
     Ended,
 }
 
@@ -225,7 +225,7 @@ impl From<io::Error> for DecodeError {
 }
 
 /// Decodes a whole body, the outermost encoding first. The decoded size is limited, because a few kilobytes can expand to
-/// many gigabytes. From an unsupported encoding inwards, the body is left as it is.
+/// many gigabytes. Decoding stops at an unsupported encoding.
 pub fn decode(headers: &HeaderMap, body: &mut Vec<u8>, limit: usize) -> Result<(), Failure> {
     if body.is_empty() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! The gRPC health check (`grpc.health.v1.Health/Check`). Its messages have a single field, so they are encoded and
+//! The gRPC health check (`grpc.health.v1.Health/Check`). Its messages, which have a single field, are encoded and
 //! decoded by hand.
 
 use std::time::Duration;

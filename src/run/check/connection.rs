@@ -54,7 +54,7 @@ impl CheckContext<'_> {
         self.tools.dialer.fetch(url, request, &options, |stage| self.waits_in(stage, host)).await
     }
 
-    /// Stores at which stage of opening a connection to `host` the check is.
+    /// Records the stage of opening a connection to `host`, for the message on timeout.
     fn waits_in(&self, stage: Stage<'_>, host: &str) {
         self.waits_for(match stage {
             Stage::Resolving(name) => format!("resolving `{name}`"),
