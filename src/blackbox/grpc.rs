@@ -70,10 +70,8 @@ async fn attempt(
         probe.log.error("can't connect grpc server", &[("err", &why)]);
         Code::UNAVAILABLE
     };
-    let ready = match grpc.tls {
-        true => Some(probe.tls(&grpc.tls_config).map_err(|ProbeAborted| Code::UNAVAILABLE)?),
-        false => None,
-    };
+    let ready =
+        if grpc.tls { Some(probe.tls(&grpc.tls_config).map_err(|ProbeAborted| Code::UNAVAILABLE)?) } else { None };
     let name = wire::host::ascii(host).map_err(|failure| failed(probe, &failure.message))?;
     let tls = ready.as_ref().map(|ready| TlsOptions {
         config: Arc::clone(&ready.config),
