@@ -210,8 +210,8 @@ async fn certificates_are_seen_whether_or_not_they_are_accepted() {
     for (offer, alpn) in [(AlpnOffer::Http, Some(&b"h2"[..])), (AlpnOffer::Nothing, None)] {
         let stream = Dialer::default().dial("127.0.0.1", address.port(), &route).await.unwrap().stream;
         let secured = secure(stream, Arc::clone(&insecure), name(), offer).await.unwrap();
-        assert_eq!((secured.alpn.as_deref(), secured.chain.as_slice()), (alpn, &[der.clone()][..]));
-        assert_eq!(secured.version, Some(rustls::ProtocolVersion::TLSv1_3));
+        assert_eq!((secured.session.alpn.as_deref(), secured.session.chain.as_slice()), (alpn, &[der.clone()][..]));
+        assert_eq!(secured.session.version, Some(rustls::ProtocolVersion::TLSv1_3));
     }
     server.await.unwrap();
 }
