@@ -143,7 +143,7 @@ impl EchoSocket {
         vec![0; MAX_IP_HEADER + ECHO_HEADER + request.payload.len() + 1]
     }
 
-    /// Waits for a reply to a request. Ignores all other packets.
+    /// Receives the next reply to a request. All other packets are ignored.
     pub async fn receive(&self, request: &EchoRequest, buffer: &mut [u8]) -> io::Result<EchoReply> {
         loop {
             let readable = Interest::READABLE;

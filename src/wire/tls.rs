@@ -287,8 +287,8 @@ pub fn failure(error: &rustls::Error) -> Failure {
     rejection(error, &[])
 }
 
-/// Converts an error of rustls into a failure. `chain` has the certificates that the server sent, its own first; they
-/// tell which issuer is missing.
+/// Converts an error of rustls into a failure. `chain` has the certificates that the server sent, its own first; the
+/// name of a missing issuer is taken from them.
 pub fn rejection(error: &rustls::Error, chain: &[CertificateDer<'_>]) -> Failure {
     match error {
         rustls::Error::InvalidCertificate(problem) => {
@@ -308,7 +308,7 @@ pub fn rejection(error: &rustls::Error, chain: &[CertificateDer<'_>]) -> Failure
     }
 }
 
-/// Describes which issuer of a chain is neither sent nor trusted. `None` if the chain cannot be parsed.
+/// Returns a description of the issuer of a chain that is neither sent nor trusted. `None` if the chain cannot be parsed.
 fn missing_issuer(chain: &[CertificateDer<'_>]) -> Option<String> {
     let parsed = |der: &CertificateDer<'_>| {
         let certificate = Certificate::parse(der)?;

@@ -36,7 +36,7 @@ impl PacketSocket {
         self.socket.send(packet).await.map(drop).map_err(|error| no_response(self.peer, &error))
     }
 
-    /// Waits for a packet that `accept` accepts. Ignores all other packets. Fails if the peer is unreachable.
+    /// Receives packets until `accept` accepts one. Fails if the peer is unreachable.
     pub async fn receive<T>(
         &self,
         buffer: &mut [u8],

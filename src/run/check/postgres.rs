@@ -142,6 +142,9 @@ fn options(
 
 /// Returns the failure for an error of the client library.
 fn failure(error: &sqlx::Error) -> Failure {
+    if let Some(error) = tls::rustls_error(error) {
+        return tls::failure(error);
+    }
     match error {
         sqlx::Error::Database(problem) => {
             Failure::new(Reason::Assertion, format!("the server returned an error: {}", problem.message()))
@@ -153,10 +156,7 @@ fn failure(error: &sqlx::Error) -> Failure {
             | std::io::ErrorKind::TimedOut => Failure::new(Reason::Connect, format!("no connection: {problem}")),
             _ => super::connection::broken(problem),
         },
-        sqlx::Error::Tls(problem) => match tls::rustls_error(&**problem) {
-            Some(error) => tls::failure(error),
-            None => Failure::new(Reason::Tls, format!("no TLS: {problem}")),
-        },
+        sqlx::Error::Tls(problem) => Failure::new(Reason::Tls, format!("no TLS: {problem}")),
         other => of_io(other, Reason::Protocol, other.to_string()),
     }
 }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::certificate::{self, CertificateExpectation, EXPECT, EXPIRES_AFTER};
-use super::connection::{self, ConnectionSettings, PROXY, RESOLVE, TRUST_KEY};
+use super::connection::{self, ConnectionSettings, PROXY, RESOLVE};
 use super::parts::{self, Expected};
 use crate::diagnostic::Spanned;
 use crate::scenario::expect::ValueType;
-use crate::scenario::key::{ActionSpec, FASTER_THAN, MATCHER, Shape, key};
+use crate::scenario::key::{ActionSpec, FASTER_THAN, MATCHER, Shape, TRUST, key};
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
 use crate::scenario::tree::Node;
@@ -18,7 +18,7 @@ pub const KIND: ActionSpec = ActionSpec {
     key: key("tcp", Shape::Text, "host:port to connect to"),
     sibling_keys: &[
         key("starttls", Shape::Words(&StartTls::WORDS), "protocol with which to upgrade to TLS first"),
-        TRUST_KEY,
+        key("trust", Shape::Keys(&[TRUST]), "trusted certificates, with `starttls`"),
         RESOLVE,
         PROXY,
         EXPIRES_AFTER,
