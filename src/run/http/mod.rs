@@ -344,7 +344,7 @@ impl Session {
         let mut renewed_nonce = false;
         if let ChallengeAuth::OAuth2(client) = &plan.proof {
             self.stage = RequestPhase::Token;
-            let token = self.tokens.get(client, plan, &self.dialer, values).await?;
+            let token = self.tokens.get(client, &plan.token_options(), &self.dialer, values).await?;
             ask.headers.insert(AUTHORIZATION, bearer(&token)?);
         }
         loop {
@@ -374,7 +374,7 @@ impl Session {
                         let used = ask.headers.remove(AUTHORIZATION);
                         let used = used.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
                         self.tokens.forget(client, used.trim_start_matches("Bearer "));
-                        let token = self.tokens.get(client, plan, &self.dialer, values).await?;
+                        let token = self.tokens.get(client, &plan.token_options(), &self.dialer, values).await?;
                         ask.headers.insert(AUTHORIZATION, bearer(&token)?);
                         continue;
                     }

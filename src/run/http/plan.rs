@@ -16,15 +16,15 @@ use super::body;
 use super::fields::{fill, hidden, pairs};
 use super::hop::HopRequest;
 use super::link::port_of;
+use super::response::LARGEST_BODY;
 use super::tokens::OAuth2Client;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::{Authentication, HttpVersion, Request, address_of, proxy_url};
 use crate::values::Values;
-use crate::wire::DialOptions;
-use crate::wire::Proxy;
 use crate::wire::authorization::{basic, bearer, take_login};
 use crate::wire::tls;
+use crate::wire::{DialOptions, FetchOptions, Proxy};
 
 /// User agent that is sent unless the scenario sets another one.
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("wachta/", env!("CARGO_PKG_VERSION")));
@@ -133,6 +133,16 @@ impl RequestPlan {
             traceparent: false,
             pinned,
         })
+    }
+
+    /// Returns the settings for requesting a token: the TLS settings and the proxy of this request.
+    pub(super) fn token_options(&self) -> FetchOptions<'_> {
+        FetchOptions {
+            tls: Arc::clone(&self.config),
+            dial: DialOptions::default(),
+            proxy: self.proxy.as_ref(),
+            limit: LARGEST_BODY,
+        }
     }
 
     /// Returns whether a URL has the same origin as the one in the scenario.

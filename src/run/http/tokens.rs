@@ -7,8 +7,6 @@ use std::time::{Duration, Instant};
 use url::Url;
 
 use super::fields::fill;
-use super::plan::RequestPlan;
-use super::response::LARGEST_BODY;
 use crate::diagnostic::Span;
 use crate::names::Reason;
 use crate::outcome::Failure;
@@ -16,7 +14,7 @@ use crate::scenario::OAuth2;
 use crate::secret::Secret;
 use crate::values::Values;
 use crate::wire::oauth2::ClientCredentials;
-use crate::wire::{DialOptions, Dialer, FetchOptions};
+use crate::wire::{Dialer, FetchOptions};
 
 /// Maximum number of stored tokens; all of them are dropped when it is exceeded.
 const KEPT: usize = 4096;
@@ -88,12 +86,11 @@ impl OAuth2Client {
 }
 
 impl Tokens {
-    /// Returns the token of a client, either a stored or a new one. It is requested with the TLS settings and the proxy
-    /// of the request for which it is needed.
+    /// Returns the token of a client, either a stored or a new one.
     pub(super) async fn get(
         &self,
         client: &OAuth2Client,
-        plan: &RequestPlan,
+        options: &FetchOptions<'_>,
         dialer: &Dialer,
         values: &Values,
     ) -> Result<String, Failure> {
@@ -103,13 +100,7 @@ impl Tokens {
             return masked(token.value.expose(), client, values);
         }
         let began = Instant::now();
-        let options = FetchOptions {
-            tls: Arc::clone(&plan.config),
-            dial: DialOptions::default(),
-            proxy: plan.proxy.as_ref(),
-            limit: LARGEST_BODY,
-        };
-        let granted = Box::pin(client.credentials().request_token(dialer, &options)).await;
+        let granted = Box::pin(client.credentials().request_token(dialer, options)).await;
         let granted = granted.map_err(|failure| failure.at(client.at))?;
         if !granted.is_bearer() {
             let kind = granted.kind.unwrap_or_default();
