@@ -1,25 +1,17 @@
 //! Response body: decompressed while it arrives, counted, and stored only if it has to be searched.
 
-use std::io::{self, Write};
-
-use brotli_decompressor::DecompressorWriter;
-use flate2::write::{DeflateDecoder, MultiGzDecoder};
+use std::io;
 
 use super::module::Compression;
+use crate::wire::encoding::{Decoder, Encoding};
 
 /// Maximum size of a body that is stored for searching, in bytes. A body that is only counted has no limit.
 const MOST_KEPT: usize = 32 << 20;
-/// Buffer size of the brotli decoder, in bytes.
-const BUFFER: usize = 8 << 10;
 
 /// A body while it arrives.
-pub(super) struct Body(Decoder);
-
-enum Decoder {
-    Plain(Sink),
-    Gzip(Box<MultiGzDecoder<Sink>>),
-    Deflate(Box<DeflateDecoder<Sink>>),
-    Brotli(Box<DecompressorWriter<Sink>>),
+pub(super) struct Body {
+    decoder: Decoder,
+    sink: Sink,
 }
 
 /// Destination of decompressed bytes.
@@ -32,8 +24,8 @@ pub(super) struct Sink {
     limit: u64,
 }
 
-impl Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+impl Sink {
+    fn add(&mut self, bytes: &[u8]) -> io::Result<()> {
         let room = usize::try_from(self.limit - self.count).unwrap_or(usize::MAX);
         let taken = bytes.len().min(room);
         self.count += taken as u64;
@@ -44,63 +36,43 @@ impl Write for Sink {
             }
             kept.extend_from_slice(&bytes[..taken]);
         }
-        if taken < bytes.len() {
-            return Err(io::Error::other("the body is larger than `body_size_limit`"));
-        }
-        Ok(taken)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        if taken < bytes.len() { Err(io::Error::other("the body is larger than `body_size_limit`")) } else { Ok(()) }
     }
 }
 
 impl Body {
     /// Creates an empty body. A `limit` of 0 means no limit.
     pub(super) fn new(compression: Option<Compression>, limit: u64, keep: bool) -> Self {
+        let encoding = match compression {
+            None | Some(Compression::Identity) => Encoding::Identity,
+            Some(Compression::Gzip) => Encoding::Gzip,
+            Some(Compression::Deflate) => Encoding::RawDeflate,
+            Some(Compression::Brotli) => Encoding::Brotli,
+        };
         let limit = if limit == 0 { u64::MAX } else { limit };
-        let sink = Sink { count: 0, kept: keep.then(Vec::new), limit };
-        Self(match compression {
-            None | Some(Compression::Identity) => Decoder::Plain(sink),
-            Some(Compression::Gzip) => Decoder::Gzip(Box::new(MultiGzDecoder::new(sink))),
-            Some(Compression::Deflate) => Decoder::Deflate(Box::new(DeflateDecoder::new(sink))),
-            Some(Compression::Brotli) => Decoder::Brotli(Box::new(DecompressorWriter::new(sink, BUFFER))),
-        })
+        Self { decoder: Decoder::new(encoding), sink: Sink { count: 0, kept: keep.then(Vec::new), limit } }
     }
 
     /// Adds the next bytes as received.
     pub(super) fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match &mut self.0 {
-            Decoder::Plain(sink) => sink.write_all(bytes),
-            Decoder::Gzip(decoder) => decoder.write_all(bytes),
-            Decoder::Deflate(decoder) => decoder.write_all(bytes),
-            Decoder::Brotli(decoder) => decoder.write_all(bytes),
-        }
+        self.decoder.push(bytes, &mut |part: &[u8]| self.sink.add(part))
     }
 
     /// Finishes the body. Fails if the compressed data is incomplete.
     pub(super) fn end(&mut self) -> io::Result<()> {
-        match &mut self.0 {
-            Decoder::Plain(_) => Ok(()),
-            Decoder::Gzip(decoder) => decoder.try_finish(),
-            Decoder::Deflate(decoder) => decoder.try_finish(),
-            Decoder::Brotli(decoder) => decoder.close(),
-        }
+        self.decoder.finish(&mut |part: &[u8]| self.sink.add(part))
     }
 
     /// Returns the received bytes and their number.
     pub(super) fn sink(&self) -> &Sink {
-        match &self.0 {
-            Decoder::Plain(sink) => sink,
-            Decoder::Gzip(decoder) => decoder.get_ref(),
-            Decoder::Deflate(decoder) => decoder.get_ref(),
-            Decoder::Brotli(decoder) => decoder.get_ref(),
-        }
+        &self.sink
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
     use flate2::Compression as Effort;
     use flate2::write::{DeflateEncoder, GzEncoder};

@@ -6,7 +6,6 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
-use tokio_rustls::TlsConnector;
 
 use super::metric;
 use super::module::{QueryResponse, Tcp, Tls, Unix};
@@ -14,7 +13,7 @@ use super::permit::{Target, split_port};
 use super::probe::{Probe, ProbeAborted, Verdict};
 use super::regexp::Regexp;
 use super::tls::Seen;
-use crate::wire::{DialOptions, server_name};
+use crate::wire::{AlpnOffer, DialOptions, secure, server_name};
 
 /// Maximum length of a line, in bytes, the same as in `blackbox_exporter`.
 const LONGEST_LINE: usize = 64 << 10;
@@ -211,12 +210,13 @@ impl Conversation {
             name => server_name(name).map_err(|failure| failure.message),
         };
         let name = name.map_err(|why| probe.stop("Failed to create TLS configuration", &[("err", &why)]))?;
-        let done = TlsConnector::from(ready.config.clone()).connect(name, self.stream).await;
-        let stream = done.map_err(|error| probe.stop("TLS Handshake (client) failed", &[("err", &error)]))?;
+        let done = secure(self.stream, ready.config.clone(), name, AlpnOffer::Nothing).await;
+        let secured =
+            done.map_err(|refused| probe.stop("TLS Handshake (client) failed", &[("err", &refused.failure.message)]))?;
         probe.log.info("TLS Handshake (client) succeeded.", &[]);
-        let seen = Seen::of_session(stream.get_ref().1, &ready);
+        let seen = Seen::of(&secured.session, &ready);
         seen.write(&mut probe.samples);
         seen.write_chain(&mut probe.samples);
-        Ok(Self::new(Box::new(stream)))
+        Ok(Self::new(Box::new(secured.stream)))
     }
 }

@@ -1,17 +1,15 @@
 //! The dns prober: one query over UDP, TCP or TLS.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::UdpSocket;
 
 use super::metric;
 use super::module::{Dns, RrValidator};
 use super::permit::{Target, split_port};
 use super::probe::{Probe, ProbeAborted, Verdict};
 use crate::wire::dns::{self as records, Message, ResourceRecord};
-use crate::wire::{AlpnOffer, DialOptions, secure, server_name};
+use crate::wire::udp::PacketSocket;
+use crate::wire::{self, AlpnOffer, DialOptions, Route, TlsOptions};
 
 /// Probes a DNS server.
 pub(super) async fn dns(probe: &mut Probe<'_>, dns: &Dns, time: Duration) -> Verdict {
@@ -35,7 +33,8 @@ async fn ask(probe: &mut Probe<'_>, dns: &Dns) -> Verdict {
     let server = SocketAddr::new(address, port);
     let [.., high, low] = *uuid::Uuid::now_v7().as_bytes();
     let id = u16::from_be_bytes([high, low]);
-    let question = ascii(&dns.query_name)
+    let question = wire::host::ascii(&dns.query_name)
+        .ok()
         .and_then(|name| records::question(id, &name, dns.query_type, dns.query_class, dns.recursion));
     let Some(question) = question else {
         return Err(probe.stop("Error while sending a DNS query", &[("err", &"`query_name` is not a domain name")]));
@@ -109,15 +108,6 @@ fn hold<'r>(records: &'r [ResourceRecord], rules: &RrValidator) -> Result<(), (&
     Ok(())
 }
 
-/// Converts a name to ASCII (IDNA).
-fn ascii(name: &str) -> Option<String> {
-    if name.is_ascii() {
-        return Some(name.to_owned());
-    }
-    let url = url::Url::parse(&format!("http://{name}/")).ok()?;
-    url.host_str().map(ToOwned::to_owned)
-}
-
 async fn over_udp(
     probe: &mut Probe<'_>,
     dns: &Dns,
@@ -125,28 +115,20 @@ async fn over_udp(
     question: &[u8],
     id: u16,
 ) -> Result<Message, String> {
-    let said = |error: std::io::Error| error.to_string();
     let began = Instant::now();
-    let any = if server.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
-    let socket = UdpSocket::bind((dns.source.unwrap_or(any), 0)).await.map_err(said)?;
-    // A connected socket only receives packets from its peer.
-    socket.connect(server).await.map_err(said)?;
+    let socket = PacketSocket::connect(server, dns.source).await.map_err(|failure| failure.message)?;
     probe.samples.add_phase(metric::DNS_DURATION, metric::CONNECT, began.elapsed().as_secs_f64());
     let began = Instant::now();
-    socket.send(question).await.map_err(said)?;
-    let mut buffer = vec![0; 65_535];
-    loop {
-        let length = socket.recv(&mut buffer).await.map_err(said)?;
-        match Message::parse(&buffer[..length]) {
-            Some(message) if message.id == id && message.response => {
-                probe.samples.add_phase(metric::DNS_DURATION, metric::REQUEST, began.elapsed().as_secs_f64());
-                return Ok(message);
-            }
-            // A late response, or one to another query.
-            Some(_) => {}
-            None => return Err("the response is not a DNS message".into()),
-        }
-    }
+    let read = |bytes: &[u8]| match Message::parse(bytes) {
+        Some(message) if message.id == id && message.response => Some(Ok(message)),
+        // A late response, or one to another query.
+        Some(_) => None,
+        None => Some(Err("the response is not a DNS message".to_owned())),
+    };
+    let received = records::over_udp(&socket, question, None, &mut vec![0; 65_535], read).await;
+    let message = received.map_err(|failure| failure.message)??;
+    probe.samples.add_phase(metric::DNS_DURATION, metric::REQUEST, began.elapsed().as_secs_f64());
+    Ok(message)
 }
 
 async fn over_tcp(
@@ -158,39 +140,18 @@ async fn over_tcp(
     id: u16,
 ) -> Result<Message, String> {
     let began = Instant::now();
-    let route = DialOptions { source: dns.source, pinned: Some(server), ..DialOptions::default() };
-    let dialed = probe.dialer.dial(host, server.port(), &route).await.map_err(|failure| failure.message)?;
-    if !dns.over_tls {
-        probe.samples.add_phase(metric::DNS_DURATION, metric::CONNECT, began.elapsed().as_secs_f64());
-        return exchange(probe, dialed.stream, question, id).await;
+    let dial = DialOptions { source: dns.source, pinned: Some(server), ..DialOptions::default() };
+    let mut route = Route { dial, ..Route::to(host, server.port()) };
+    if dns.over_tls {
+        let ready = probe.tls(&dns.tls_config).map_err(|ProbeAborted| "TLS is not set up".to_owned())?;
+        let name = dns.tls_config.server_name.as_deref();
+        route.tls = Some(TlsOptions { config: ready.config.clone(), name, offer: AlpnOffer::Nothing });
     }
-    let ready = probe.tls(&dns.tls_config).map_err(|ProbeAborted| "TLS is not set up".to_owned())?;
-    let name = server_name(dns.tls_config.server_name.as_deref().unwrap_or(host)).map_err(|failure| failure.message)?;
-    let secured = secure(dialed.stream, ready.config.clone(), name, AlpnOffer::Nothing).await;
-    let stream = secured.map_err(|refused| refused.failure.message)?.stream;
+    let opened = probe.dialer.open(&route, |_| {}).await;
+    let mut stream = opened.map_err(|refused| refused.failure.message)?.stream;
     probe.samples.add_phase(metric::DNS_DURATION, metric::CONNECT, began.elapsed().as_secs_f64());
-    exchange(probe, stream, question, id).await
-}
-
-async fn exchange(
-    probe: &mut Probe<'_>,
-    mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    question: &[u8],
-    id: u16,
-) -> Result<Message, String> {
     let began = Instant::now();
-    let talk = async {
-        let length = u16::try_from(question.len()).map_err(std::io::Error::other)?;
-        let mut framed = length.to_be_bytes().to_vec();
-        framed.extend(question);
-        stream.write_all(&framed).await?;
-        stream.flush().await?;
-        let length = stream.read_u16().await?;
-        let mut answer = vec![0; usize::from(length)];
-        stream.read_exact(&mut answer).await?;
-        Ok::<_, std::io::Error>(answer)
-    };
-    let answer = talk.await.map_err(|error| error.to_string())?;
+    let answer = records::over_stream(&mut stream, question).await.map_err(|error| error.to_string())?;
     probe.samples.add_phase(metric::DNS_DURATION, metric::REQUEST, began.elapsed().as_secs_f64());
     let message = Message::parse(&answer).ok_or("the response is not a DNS message")?;
     if message.id != id || !message.response {

@@ -1,13 +1,14 @@
 //! The http prober: one request and the redirects that follow from it, each on a connection of its own.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, StatusCode, Version};
-use reqwest::cookie::{CookieStore as _, Jar};
 use url::Url;
 
 use super::body::Body;
@@ -17,7 +18,8 @@ use super::module::{HeaderMatch, Http};
 use super::permit::Target;
 use super::probe::{Probe, ProbeAborted, Verdict};
 use super::tls::Seen;
-use crate::wire::{AddressFamily, AlpnOffer, Connection, DialOptions, Protocol, Stream, secure, server_name, tunnel};
+use crate::wire::cookies::Cookies;
+use crate::wire::{self, AlpnOffer, Connection, DialOptions, Route, TlsOptions, Via, set_target};
 
 /// Maximum number of redirects that are followed, the same as in `blackbox_exporter`.
 const MOST_REDIRECTS: u32 = 10;
@@ -102,18 +104,30 @@ pub(super) async fn http(probe: &mut Probe<'_>, http: &Http, time: Duration) -> 
 async fn rounds(probe: &mut Probe<'_>, http: &Http, known: &mut Known) -> Verdict {
     let mut hop = first(probe, http).await?;
     // Created when the first cookie is set.
-    let mut jar: Option<Jar> = None;
+    let mut cookies: Option<Cookies> = None;
+    let mut was_refused = false;
     loop {
         (known.status, known.version, known.content_length, known.seen, known.headed) = (0, 0.0, 0.0, None, None);
-        let mut request = request(probe, http, &hop, jar.as_ref()).await?;
-        let mut connection = connect(probe, http, &hop, known).await?;
-        address(probe, http, &hop, &connection, &mut request)?;
+        let proxy = http.client.proxy.for_url(&hop.url);
+        let proxy = proxy.map_err(|failure| probe.stop("Error creating request", &[("err", &failure.message)]))?;
+        let mut request = request(probe, http, &hop, cookies.as_ref()).await?;
+        let mut connection = connect(probe, http, &hop, proxy.as_ref(), known).await?;
+        let forward = proxy.as_ref().filter(|_| hop.url.scheme() == "http");
+        address(probe, &hop, forward, &connection, &mut request)?;
         let sent = Instant::now();
-        let answer = connection.exchange(request).await;
-        let mut answer = answer.map_err(|unanswered| {
-            let failure = unanswered.failure;
-            probe.stop("Error for HTTP request", &[("err", &failure.message)])
-        })?;
+        let mut answer = match connection.exchange(request).await {
+            Ok(answer) => answer,
+            Err(unanswered) if unanswered.refused && !was_refused => {
+                was_refused = true;
+                let why = &unanswered.failure.message;
+                probe.log.info("Sending the request again on another connection", &[("err", why)]);
+                continue;
+            }
+            Err(unanswered) => {
+                let why = &unanswered.failure.message;
+                return Err(probe.stop("Error for HTTP request", &[("err", why)]));
+            }
+        };
         probe.samples.add_phase(metric::HTTP_DURATION, metric::PROCESSING, sent.elapsed().as_secs_f64());
         let headed = Instant::now();
         let (status, version) = (answer.head.status, answer.head.version);
@@ -129,7 +143,9 @@ async fn rounds(probe: &mut Probe<'_>, http: &Http, known: &mut Known) -> Verdic
                 let success = judge_head(probe, http, known, status, &headers);
                 return Ok(judge_version(probe, http, version) && success);
             }
-            jar.get_or_insert_default().set_cookies(&mut headers.get_all(header::SET_COOKIE).iter(), &hop.url);
+            if headers.contains_key(header::SET_COOKIE) {
+                cookies.get_or_insert_default().store(&headers, &hop.url);
+            }
             hop = next(probe, hop, status, &location)?;
             continue;
         }
@@ -195,9 +211,10 @@ async fn first(probe: &mut Probe<'_>, http: &Http) -> Result<Hop, ProbeAborted> 
         format!("http://{written}")
     };
     let url = Url::parse(&whole).map_err(|error| probe.stop("Could not parse target URL", &[("err", &error)]))?;
-    let Some(host) = url.host_str().map(bare) else { return Err(probe.stop("The target has no host", &[])) };
-    let proxied = http.client.proxy.for_url(&url).is_some();
-    let address = if proxied && http.skip_resolve_phase_with_proxy {
+    let Some(host) = url.host_str().map(wire::host::bare) else {
+        return Err(probe.stop("The target has no host", &[]));
+    };
+    let address = if http.skip_resolve_phase_with_proxy && http.client.proxy.applies_to(&url) {
         probe.check(&target(&url))?;
         None
     } else {
@@ -225,13 +242,12 @@ async fn first(probe: &mut Probe<'_>, http: &Http) -> Result<Hop, ProbeAborted> 
     Ok(Hop { url, method, body, address, own: true, server_name, referer: None })
 }
 
-/// Removes the brackets around an IPv6 host.
-fn bare(host: &str) -> &str {
-    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
-}
-
 fn target(url: &Url) -> Target<'_> {
-    Target { scheme: url.scheme(), host: bare(url.host_str().unwrap_or_default()), port: url.port_or_known_default() }
+    Target {
+        scheme: url.scheme(),
+        host: wire::host::bare(url.host_str().unwrap_or_default()),
+        port: url.port_or_known_default(),
+    }
 }
 
 /// Removes possible secrets from a URL or a part of one.
@@ -285,7 +301,7 @@ async fn request(
     probe: &mut Probe<'_>,
     http: &Http,
     hop: &Hop,
-    jar: Option<&Jar>,
+    cookies: Option<&Cookies>,
 ) -> Result<Request<Full<Bytes>>, ProbeAborted> {
     let mut headers = HeaderMap::with_capacity(8);
     let mut host = None;
@@ -308,16 +324,14 @@ async fn request(
         }
         if !headers.contains_key(header::AUTHORIZATION) {
             let value = match &http.client.authorization {
-                None => super::auth::of_url(&hop.url),
+                None => super::auth::of_url(probe, &hop.url)?,
                 wanted => Box::pin(super::auth::authorization(probe, wanted.as_ref(), &hop.url)).await?,
             };
-            if let Some(value) = value {
-                insert(probe, &mut headers, "authorization", &value)?;
-            }
+            headers.extend(value.map(|value| (header::AUTHORIZATION, value)));
         }
     }
-    if let Some(cookies) = jar.and_then(|jar| jar.cookies(&hop.url)) {
-        headers.insert(header::COOKIE, cookies);
+    if let Some(value) = cookies.and_then(|cookies| cookies.header(&hop.url)) {
+        headers.insert(header::COOKIE, value);
     }
     if let Some(referer) = &hop.referer {
         insert(probe, &mut headers, "referer", referer)?;
@@ -338,37 +352,22 @@ async fn request(
     Ok(request)
 }
 
-/// Sets the URI of a request in the form that the connection requires: the path for HTTP/1, a full URI for HTTP/2 and
-/// proxies.
+/// Sets the URI of a request in the form that the connection requires. A proxy that reads the request gets the resolved
+/// address, as in `blackbox_exporter`.
 fn address(
     probe: &mut Probe<'_>,
-    http: &Http,
     hop: &Hop,
+    forward: Option<&wire::Proxy>,
     connection: &Connection,
     request: &mut Request<Full<Bytes>>,
 ) -> Result<(), ProbeAborted> {
-    let path = &hop.url[url::Position::BeforePath..url::Position::AfterQuery];
-    let uri = if connection.protocol() == Protocol::Http2 {
-        let host = request.headers_mut().remove(header::HOST);
-        let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
-        format!("https://{host}{path}")
-    } else if let Some(proxy) = http.client.proxy.for_url(&hop.url).filter(|_| hop.url.scheme() == "http") {
-        if let Some(credentials) = super::auth::of_url(&proxy) {
-            insert(probe, request.headers_mut(), "proxy-authorization", &credentials)?;
-        }
-        let port = hop.url.port().map(|port| format!(":{port}")).unwrap_or_default();
-        match hop.address {
-            Some(IpAddr::V4(address)) => format!("http://{address}{port}{path}"),
-            Some(IpAddr::V6(address)) => format!("http://[{address}]{port}{path}"),
-            None => format!("http://{}{path}", authority(&hop.url)),
-        }
-    } else {
-        path.to_owned()
-    };
-    *request.uri_mut() = uri
-        .parse()
-        .map_err(|error: hyper::http::uri::InvalidUri| probe.stop("Error creating request", &[("err", &error)]))?;
-    Ok(())
+    let mut url = Cow::Borrowed(&hop.url);
+    if let (Some(address), Some(_)) = (hop.address, forward) {
+        // The call cannot fail, because the URL has a host.
+        let _ = url.to_mut().set_ip_host(address);
+    }
+    let set = set_target(request, &url, connection.protocol(), forward);
+    set.map_err(|failure| probe.stop("Error creating request", &[("err", &failure.message)]))
 }
 
 fn insert(probe: &mut Probe<'_>, headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), ProbeAborted> {
@@ -390,75 +389,53 @@ fn authority(url: &Url) -> String {
 }
 
 /// Opens the connection for one request, directly or through the proxy.
-async fn connect(probe: &mut Probe<'_>, http: &Http, hop: &Hop, known: &mut Known) -> Result<Connection, ProbeAborted> {
-    let https = hop.url.scheme() == "https";
-    let port = hop.url.port_or_known_default().unwrap_or(80);
+async fn connect(
+    probe: &mut Probe<'_>,
+    http: &Http,
+    hop: &Hop,
+    proxy: Option<&wire::Proxy>,
+    known: &mut Known,
+) -> Result<Connection, ProbeAborted> {
     let failed = |probe: &mut Probe<'_>, why: &str| probe.stop("Error for HTTP request", &[("err", &why)]);
-    let proxy = http.client.proxy.for_url(&hop.url);
-    let (stream, connect) = match &proxy {
-        Some(proxy) => {
-            let (target, target_port) = (hop.url.host_str().unwrap_or_default(), hop.url.port_or_known_default());
-            let checked = probe.dialer.check_behind_proxy(target, target_port.unwrap_or(80)).await;
-            checked.map_err(|failure| failed(probe, &failure.message))?;
-            let host = proxy.host_str().unwrap_or_default();
-            let dialed =
-                probe.dialer.dial(host, proxy.port_or_known_default().unwrap_or(80), &DialOptions::default()).await;
-            let dialed = dialed.map_err(|failure| failed(probe, &failure.message))?;
-            (dialed.stream, dialed.connect)
-        }
-        None => {
-            let host = hop.url.host_str().unwrap_or_default();
-            let (address, looked_up) = match hop.address {
-                Some(address) => (address, Duration::ZERO),
-                None => {
-                    let route = DialOptions { family: AddressFamily::Any, ..DialOptions::default() };
-                    let found = probe.dialer.resolve(host, &route).await;
-                    let found = found.map_err(|failure| failed(probe, &failure.message))?;
-                    (*found.addresses.first().expect("`resolve` gives at least one address"), found.took)
-                }
-            };
-            probe.check_address(&target(&hop.url), address)?;
-            probe.samples.add_phase(metric::HTTP_DURATION, metric::RESOLVE, looked_up.as_secs_f64());
-            let route = DialOptions { pinned: Some(SocketAddr::new(address, port)), ..DialOptions::default() };
-            let dialed =
-                probe.dialer.dial(host, port, &route).await.map_err(|failure| failed(probe, &failure.message))?;
-            (dialed.stream, dialed.connect)
-        }
-    };
-    let mut stream = stream;
-    if let Some(proxy) = proxy.as_ref().filter(|_| https) {
-        let host = match hop.address {
-            Some(IpAddr::V6(address)) => format!("[{address}]"),
-            Some(IpAddr::V4(address)) => address.to_string(),
-            None => hop.url.host_str().unwrap_or_default().to_owned(),
+    let host = hop.url.host_str().unwrap_or_default();
+    let port = hop.url.port_or_known_default().unwrap_or(80);
+    let ready = if hop.url.scheme() == "https" { Some(probe.tls(&http.client.tls)?) } else { None };
+    let mut dial = DialOptions::default();
+    if proxy.is_none() {
+        let (address, looked_up) = match hop.address {
+            Some(address) => (address, Duration::ZERO),
+            None => {
+                let found = probe.dialer.resolve(host, &dial).await;
+                let found = found.map_err(|failure| failed(probe, &failure.message))?;
+                (*found.addresses.first().expect("`resolve` gives at least one address"), found.took)
+            }
         };
-        let credentials = super::auth::of_url(proxy);
-        let further: Vec<(String, String)> = http
-            .client
-            .proxy
-            .connect_headers
-            .iter()
-            .map(|(name, value)| (name.clone(), value.expose().clone()))
-            .collect();
-        let made = Box::pin(tunnel(&mut stream, &format!("{host}:{port}"), credentials.as_deref(), &further)).await;
-        made.map_err(|failure| failed(probe, &failure.message))?;
+        probe.check_address(&target(&hop.url), address)?;
+        probe.samples.add_phase(metric::HTTP_DURATION, metric::RESOLVE, looked_up.as_secs_f64());
+        dial.pinned = Some(SocketAddr::new(address, port));
     }
-    let (stream, protocol) = if https {
-        let ready = probe.tls(&http.client.tls)?;
-        let name = hop.server_name.as_deref().unwrap_or_else(|| hop.url.host_str().unwrap_or_default());
-        let name = server_name(name).map_err(|failure| failed(probe, &failure.message))?;
-        let offer = if http.client.enable_http2 { AlpnOffer::Http } else { AlpnOffer::Nothing };
-        let secured = Box::pin(secure(stream, ready.config.clone(), name, offer)).await;
-        let secured = secured.map_err(|refused| failed(probe, &refused.failure.message))?;
-        probe.samples.add_phase(metric::HTTP_DURATION, metric::TLS, secured.session.took.as_secs_f64());
-        known.seen = Some(Seen::of(&secured.session, &ready));
-        let protocol = if secured.session.alpn.as_deref() == Some(b"h2") { Protocol::Http2 } else { Protocol::Http1 };
-        (Stream::Tls(Box::new(secured.stream)), protocol)
-    } else {
-        (Stream::Plain(stream), Protocol::Http1)
-    };
+    let tunnel = ready.is_some().then(|| match hop.address {
+        Some(address) => SocketAddr::new(address, port).to_string(),
+        None => wire::host::authority(host, port),
+    });
+    let offer = if http.client.enable_http2 { AlpnOffer::Http } else { AlpnOffer::Nothing };
+    let tls = ready.as_ref().map(|ready| TlsOptions {
+        config: Arc::clone(&ready.config),
+        name: hop.server_name.as_deref(),
+        offer,
+    });
+    let route = Route { dial, tls, proxy: proxy.map(|proxy| Via { proxy, tunnel }), ..Route::to(host, port) };
+    let opened = Box::pin(probe.dialer.open(&route, |_| ())).await;
+    let opened = opened.map_err(|refused| failed(probe, &refused.failure.message))?;
+    if let (Some(session), Some(ready)) = (&opened.tls, &ready) {
+        probe.samples.add_phase(metric::HTTP_DURATION, metric::TLS, session.took.as_secs_f64());
+        known.seen = Some(Seen::of(session, ready));
+    }
+    // blackbox_exporter does not count the request for a tunnel in any phase.
+    let connect = opened.connect.saturating_sub(opened.tunnel);
     probe.samples.add_phase(metric::HTTP_DURATION, metric::CONNECT, connect.as_secs_f64());
-    let begun = Connection::begin(stream, protocol).await;
+    let protocol = opened.protocol();
+    let begun = Connection::begin(opened.stream, protocol).await;
     begun.map_err(|failure| failed(probe, &failure.message))
 }
 

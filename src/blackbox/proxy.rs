@@ -5,11 +5,20 @@ use std::net::IpAddr;
 use url::{Host, Url};
 
 use super::module::Proxy;
+use crate::outcome::Failure;
+use crate::wire;
 
 impl Proxy {
-    /// Returns the proxy for a URL, or `None` for a direct connection.
-    pub(super) fn for_url(&self, url: &Url) -> Option<Url> {
-        self.chosen(url, |name| std::env::var(name).ok())
+    /// Returns the proxy for a URL, or `None` for a direct connection. Fails if the credentials of the proxy are invalid.
+    pub(super) fn for_url(&self, url: &Url) -> Result<Option<wire::Proxy>, Failure> {
+        let Some(chosen) = self.chosen(url, |name| std::env::var(name).ok()) else { return Ok(None) };
+        let headers = self.connect_headers.iter().map(|(name, value)| (name.clone(), value.expose().clone())).collect();
+        Ok(Some(wire::Proxy { headers, ..wire::Proxy::of(&chosen)? }))
+    }
+
+    /// Returns whether a URL is reached through a proxy.
+    pub(super) fn applies_to(&self, url: &Url) -> bool {
+        self.chosen(url, |name| std::env::var(name).ok()).is_some()
     }
 
     fn chosen(&self, url: &Url, environment: impl Fn(&str) -> Option<String>) -> Option<Url> {

@@ -1,9 +1,19 @@
-//! Module files: what is loaded, what is rejected with which message, and what is never shown.
+//! Module files: what is loaded, what is rejected with which message, and what is never shown; and what a proxy and a
+//! token server receive from a probe.
 
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use super::{Modules, read};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use super::{Modules, Prober, Report, TargetPolicy, read};
 use crate::diagnostic::Severity;
+use crate::wire::Dialer;
+use crate::wire::limits::Limits;
+use crate::wire::tls::Trusted;
 
 fn load(text: &str) -> (Option<Modules>, Vec<String>) {
     let (modules, found) = read("blackbox.yml", text, Path::new("/etc/blackbox"));
@@ -168,4 +178,83 @@ fn published_examples_load() {
         assert!(refused.iter().all(|name| ["http_3xx", "http_json_cel_match"].contains(name)), "{refused:?}");
         assert!(modules.len() > 10 && modules.iter().all(|(_, module)| module.has_prober()), "{}", path.display());
     }
+}
+
+/// Starts a server that gives every connection the same response, and records the heads of the requests.
+async fn recording(response: &'static str) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let heads: Arc<Mutex<Vec<String>>> = Arc::default();
+    let seen = Arc::clone(&heads);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let Ok(byte) = stream.read_u8().await else { break };
+                head.push(byte);
+            }
+            seen.lock().unwrap().push(String::from_utf8(head).unwrap());
+            let _ = stream.write_all(response.as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    (address, heads)
+}
+
+async fn probe(module: &str, target: &str) -> (Report, String) {
+    let (modules, found) = load(&format!("modules:\n  a: {module}\n"));
+    assert_eq!(found, Vec::<String>::new());
+    let modules = modules.unwrap();
+    let module = modules.get("a").unwrap();
+    let prober = Prober::new(Trusted::system(), Dialer::default(), Limits::default());
+    let request =
+        super::Request { target, hostname: None, timeout: Duration::from_secs(20), permit: &TargetPolicy::Any };
+    let report = prober.probe(module, request).await;
+    let log = report.log.render(&module.masker);
+    (report, log)
+}
+
+#[tokio::test]
+async fn a_proxy_gets_the_resolved_address() {
+    let (proxy, heads) = recording("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    let settings = format!("preferred_ip_protocol: ip4, proxy_url: \"http://u:pass%20word@{proxy}\"");
+    let (report, log) = probe(&format!("{{prober: http, http: {{{settings}}}}}"), "http://localhost:1/a?b#c").await;
+    assert!(report.success, "{log}");
+    let head = std::mem::take(&mut *heads.lock().unwrap()).join("");
+    assert!(head.starts_with("GET http://127.0.0.1:1/a?b HTTP/1.1\r\n"), "{head}");
+    assert!(head.contains("\r\nhost: localhost:1\r\n"), "{head}");
+    assert!(head.contains("\r\nproxy-authorization: Basic dTpwYXNzIHdvcmQ=\r\n"), "{head}");
+    for (module, target) in [
+        (format!("{{prober: http, http: {{{settings}}}}}"), "https://localhost:1/"),
+        (
+            format!(
+                "{{prober: websocket, websocket: {{preferred_ip_protocol: ip4, http_config: {{proxy_url: \"http://u:pass%20word@{proxy}\", proxy_connect_header: {{X-A: [b]}}}}}}}}"
+            ),
+            "ws://localhost:1/",
+        ),
+    ] {
+        let (report, log) = probe(&module, target).await;
+        assert!(!report.success, "{log}");
+        let head = std::mem::take(&mut *heads.lock().unwrap()).join("");
+        assert!(head.starts_with("CONNECT 127.0.0.1:1 HTTP/1.1\r\n"), "{target}: {head}\n{log}");
+        assert!(head.contains("\r\nProxy-Authorization: Basic dTpwYXNzIHdvcmQ=\r\n"), "{head}");
+        assert_eq!(head.contains("\r\nX-A: b\r\n"), target.starts_with("ws"), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn a_failed_token_request_is_not_taken_for_the_probed_request() {
+    let body = "{\"error\":\"invalid_client\"}";
+    let response = format!("HTTP/1.1 400 Bad Request\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let (server, heads) = recording(response.leak()).await;
+    let module = format!(
+        "{{prober: http, http: {{oauth2: {{client_id: us, client_secret: s3cret, token_url: \"http://{server}/token\"}}}}}}"
+    );
+    let (report, log) = probe(&module, &format!("http://{server}/")).await;
+    assert!(!report.success);
+    let expected = format!("no token from `http://{server}/token`: status 400 (invalid_client)");
+    assert!(log.contains(&expected), "{log}");
+    let heads = std::mem::take(&mut *heads.lock().unwrap());
+    assert!(heads.len() == 1 && heads[0].starts_with("POST /token HTTP/1.1\r\n"), "{heads:?}");
+    assert!(heads[0].contains("\r\nauthorization: Basic dXM6czNjcmV0\r\n"), "{heads:?}");
 }

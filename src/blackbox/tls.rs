@@ -1,50 +1,38 @@
 //! TLS configuration of a module, and metrics about the certificates of the server.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustls::ClientConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{CipherSuite, ClientConfig, ClientConnection, ProtocolVersion};
-use sha2::{Digest as _, Sha256};
-use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
-use x509_parser::x509::X509Name;
 
 use super::files::Files;
 use super::metric;
 use super::samples::Samples;
 use super::tls_config::{Pem, Tls};
-use crate::wire::TlsSession;
+use crate::wire::certificate::{Certificate, RootExpiries};
 use crate::wire::tls::{Settings, Trusted};
+use crate::wire::{TlsSession, cipher_name, version_name};
 
 /// Go's zero time as Unix time, which `blackbox_exporter` exports for an unverified chain.
 const NO_TIME: f64 = -62_135_596_800.0;
-
-/// Authorities: expiry by encoded subject name.
-type Expiries = HashMap<Vec<u8>, i64>;
 
 /// Authorities of the system, read once.
 #[derive(Debug)]
 pub(super) struct Authorities {
     trusted: Trusted,
-    expiries: Arc<Expiries>,
+    expiries: Arc<RootExpiries>,
 }
 
 impl Authorities {
     /// Loads the authorities that the system trusts.
     pub(super) fn system(trusted: Trusted) -> Self {
-        let mut expiries = Expiries::new();
+        let mut expiries = RootExpiries::default();
         for certificate in &rustls_native_certs::load_native_certs().certs {
-            learn(&mut expiries, certificate);
+            expiries.add(certificate);
         }
         Self { trusted, expiries: Arc::new(expiries) }
-    }
-}
-
-fn learn(expiries: &mut Expiries, certificate: &[u8]) {
-    if let Ok((_, parsed)) = X509Certificate::from_der(certificate) {
-        expiries.insert(parsed.subject().as_raw().to_vec(), parsed.validity().not_after.timestamp());
     }
 }
 
@@ -52,7 +40,7 @@ fn learn(expiries: &mut Expiries, certificate: &[u8]) {
 #[derive(Debug)]
 pub(super) struct Ready {
     pub(super) config: Arc<ClientConfig>,
-    expiries: Arc<Expiries>,
+    expiries: Arc<RootExpiries>,
     verified: bool,
 }
 
@@ -100,9 +88,9 @@ fn make(tls: &Tls, folder: &Path, files: &Files, authorities: &Authorities) -> R
     let mut expiries = Arc::clone(&authorities.expiries);
     if let Some(ca) = &tls.ca {
         let instead = certificates(&pem(ca, folder, files)?, "ca")?;
-        let mut known = Expiries::new();
+        let mut known = RootExpiries::default();
         for certificate in &instead {
-            learn(&mut known, certificate);
+            known.add(certificate);
         }
         (settings.instead, expiries) = (Some(instead), Arc::new(known));
     }
@@ -141,54 +129,22 @@ pub(super) struct Seen {
 impl Seen {
     /// Reads the properties of a connection.
     pub(super) fn of(session: &TlsSession, ready: &Ready) -> Self {
-        Self::with(session.version, session.cipher, &session.chain, ready)
-    }
-
-    /// Reads the properties of a session.
-    pub(super) fn of_session(session: &ClientConnection, ready: &Ready) -> Self {
-        let cipher = session.negotiated_cipher_suite().map(|suite| suite.suite());
-        Self::with(session.protocol_version(), cipher, session.peer_certificates().unwrap_or_default(), ready)
-    }
-
-    fn with(
-        version: Option<ProtocolVersion>,
-        cipher: Option<CipherSuite>,
-        chain: &[CertificateDer<'_>],
-        ready: &Ready,
-    ) -> Self {
-        let version = match version {
-            Some(ProtocolVersion::TLSv1_2) => "TLS 1.2",
-            Some(ProtocolVersion::TLSv1_3) => "TLS 1.3",
-            _ => "unknown",
-        };
-        // Go uses the names of the IANA registry; rustls prefixes the TLS 1.3 suites with the version.
-        let cipher = cipher.and_then(|suite| suite.as_str().map(|name| name.replacen("TLS13_", "TLS_", 1)));
-        let parsed: Vec<X509Certificate<'_>> =
-            chain.iter().filter_map(|der| X509Certificate::from_der(der).ok().map(|(_, it)| it)).collect();
-        let expiry = |certificate: &X509Certificate<'_>| certificate.validity().not_after.timestamp();
-        let earliest = parsed.iter().map(expiry).min();
-        let last_chain = if ready.verified { chain_expiry(&parsed, &ready.expiries) } else { None };
-        let leaf = chain.first().zip(parsed.first()).map(|(der, leaf)| {
-            let names = leaf.subject_alternative_name().ok().flatten();
-            let names = names.iter().flat_map(|names| names.value.general_names.iter());
-            let names: Vec<&str> = names
-                .filter_map(|name| match name {
-                    GeneralName::DNSName(name) => Some(*name),
-                    _ => None,
-                })
-                .collect();
-            let serial = leaf.raw_serial();
+        let parsed: Vec<Certificate<'_>> = session.chain.iter().filter_map(|der| Certificate::parse(der)).collect();
+        let earliest = parsed.iter().map(Certificate::not_after).min();
+        let last_chain = if ready.verified { ready.expiries.of_chain(&parsed) } else { None };
+        let leaf = parsed.first().map(|leaf| {
             [
-                hexadecimal(&Sha256::digest(der)),
-                distinguished_name(leaf.issuer()),
-                hexadecimal(&serial[serial.iter().take_while(|byte| **byte == 0).count()..]),
-                distinguished_name(leaf.subject()),
-                names.join(","),
+                hexadecimal(&leaf.fingerprint()),
+                distinguished_name(&leaf.issuer_attributes()),
+                hexadecimal(leaf.serial()),
+                distinguished_name(&leaf.subject_attributes()),
+                leaf.dns_names().join(","),
             ]
         });
+        // Go uses the names of the IANA registry too.
         Self {
-            version,
-            cipher: cipher.unwrap_or_else(|| "unknown".into()),
+            version: session.version.and_then(version_name).unwrap_or("unknown"),
+            cipher: session.cipher.and_then(cipher_name).unwrap_or_else(|| "unknown".into()),
             earliest: earliest.map_or(NO_TIME, |at| at as f64),
             last_chain: last_chain.map_or(NO_TIME, |at| at as f64),
             leaf,
@@ -222,25 +178,6 @@ impl Seen {
     }
 }
 
-/// Returns the expiry of the verified chain, which is the earliest of the certificates from the server's own to its
-/// authority.
-fn chain_expiry(sent: &[X509Certificate<'_>], expiries: &Expiries) -> Option<i64> {
-    let mut at = sent.first()?;
-    let mut expiry = at.validity().not_after.timestamp();
-    for _ in 0..sent.len() {
-        if let Some(root) = expiries.get(at.issuer().as_raw()) {
-            return Some(expiry.min(*root));
-        }
-        let Some(next) = sent.iter().find(|other| other.subject().as_raw() == at.issuer().as_raw()) else { break };
-        if std::ptr::eq(next, at) {
-            break;
-        }
-        at = next;
-        expiry = expiry.min(at.validity().not_after.timestamp());
-    }
-    Some(expiry)
-}
-
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -260,12 +197,11 @@ const ATTRIBUTES: [(&str, &str); 9] = [
 
 /// Formats a name in the same way as Go's `pkix.Name`: in the order of RFC 2253, values of one type joined by `+`,
 /// unknown types last.
-fn distinguished_name(name: &X509Name<'_>) -> String {
+fn distinguished_name(name: &[(String, &str)]) -> String {
     let mut parts: Vec<String> = Vec::new();
     for (oid, short) in ATTRIBUTES {
-        let of_kind = name.iter_attributes().filter(|attribute| attribute.attr_type().to_id_string() == oid);
-        let mut values: Vec<String> =
-            of_kind.filter_map(|attribute| Some(format!("{short}={}", escaped(attribute.as_str().ok()?)))).collect();
+        let of_kind = name.iter().filter(|(id, _)| id == oid);
+        let mut values: Vec<String> = of_kind.map(|(_, text)| format!("{short}={}", escaped(text))).collect();
         if matches!(short, "CN" | "SERIALNUMBER") {
             // Go only keeps the last value of these attributes.
             values = values.pop().into_iter().collect();
@@ -276,11 +212,8 @@ fn distinguished_name(name: &X509Name<'_>) -> String {
     }
     let known = |id: &str| ATTRIBUTES.iter().any(|(oid, _)| *oid == id);
     let mut others: Vec<String> = Vec::new();
-    for attribute in name.iter_attributes() {
-        let id = attribute.attr_type().to_id_string();
-        if !known(&id)
-            && let Ok(text) = attribute.as_str()
-        {
+    for (id, text) in name {
+        if !known(id) {
             // Go re-encodes the value as UTF8String or PrintableString.
             let printable = |c: char| c.is_ascii_alphanumeric() || " '()+,-./:=?".contains(c);
             let tag: u8 = if text.chars().all(printable) { 0x13 } else { 0x0c };

@@ -139,7 +139,7 @@ impl<T: fmt::Display> fmt::Display for Masked<T> {
 }
 
 /// Shortens a text to this number of characters, with `…` at the cut.
-fn cut(text: &str, characters: usize) -> String {
+pub fn cut(text: &str, characters: usize) -> String {
     match text.char_indices().nth(characters) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text.to_owned(),

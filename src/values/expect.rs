@@ -11,6 +11,8 @@ use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::{Matcher, Pattern, Schema, Value};
 
+pub use crate::secret::cut;
+
 /// Maximum length of a reported schema violation, in characters.
 const SHOWN: usize = 200;
 
@@ -40,14 +42,6 @@ impl Actual {
             Self::One(value) | Self::Typed(value) => value.to_string(),
             Self::Many(values) => Json::Array(values.clone()).to_string(),
         }
-    }
-}
-
-/// Truncates a text to a number of characters and marks where it was cut.
-pub fn cut(text: &str, characters: usize) -> String {
-    match text.char_indices().nth(characters) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text.to_owned(),
     }
 }
 

@@ -28,15 +28,20 @@ pub fn basic(user: &str, password: &str) -> Result<HeaderValue, Failure> {
     Ok(value)
 }
 
-/// Removes user and password from a URL.
-pub fn take_login(url: &mut Url) -> Result<Option<HeaderValue>, Failure> {
+/// Returns the `Authorization` value for the user and password in a URL, if there are any.
+pub fn of_url(url: &Url) -> Result<Option<HeaderValue>, Failure> {
     if url.username().is_empty() && url.password().is_none() {
         return Ok(None);
     }
     let plain = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-    let value = basic(&plain(url.username()), &plain(url.password().unwrap_or_default()))?;
+    basic(&plain(url.username()), &plain(url.password().unwrap_or_default())).map(Some)
+}
+
+/// Removes user and password from a URL and returns the `Authorization` value for them.
+pub fn take_login(url: &mut Url) -> Result<Option<HeaderValue>, Failure> {
+    let value = of_url(url)?;
     // These calls fail only without a host, and then there is no user either.
     let _ = url.set_username("");
     let _ = url.set_password(None);
-    Ok(Some(value))
+    Ok(value)
 }

@@ -13,7 +13,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use super::failure::of_io;
 use super::family::AddressFamily;
 use super::resolver::{Found, Resolver};
-use super::{Reach, failure};
+use super::{Reach, failure, host};
 use crate::names::Reason;
 use crate::outcome::Failure;
 
@@ -85,11 +85,11 @@ impl Dialer {
     }
 
     /// Resolves a host to at least one address, in the order in which they should be tried. An IP address (IPv6 with or
-    /// without brackets) needs no lookup.
+    /// without brackets) needs no lookup. An internationalized name is converted to ASCII.
     pub async fn resolve(&self, host: &str, route: &DialOptions) -> Result<Resolved, Failure> {
-        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let bare = host::ascii(host::bare(host))?;
         let known =
-            |address| Resolved { host: bare.to_owned(), addresses: vec![address], took: Duration::ZERO, rest: None };
+            |address| Resolved { host: bare.to_string(), addresses: vec![address], took: Duration::ZERO, rest: None };
         if let Some(pinned) = route.pinned {
             return Ok(known(pinned.ip()));
         }
@@ -102,7 +102,7 @@ impl Dialer {
                     Some(IpAddr::V6(_)) if route.family == AddressFamily::Any => AddressFamily::Only6,
                     _ => route.family,
                 };
-                (self.resolver.lookup(bare, family).await?, began.elapsed())
+                (self.resolver.lookup(&bare, family).await?, began.elapsed())
             }
         };
         let addresses = route.choose(found.addresses);
@@ -116,7 +116,7 @@ impl Dialer {
             };
             return Err(Failure::new(Reason::Dns, format!("`{bare}` has no {kind}")));
         }
-        Ok(Resolved { host: bare.to_owned(), addresses, took, rest: found.rest })
+        Ok(Resolved { host: bare.into_owned(), addresses, took, rest: found.rest })
     }
 
     /// Resolves a host and connects to it.

@@ -17,7 +17,7 @@ use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 
 use super::Stream;
-use super::failure::{LARGEST_HEAD, of_hyper};
+use super::failure::{LARGEST_HEAD, is_refused, of_hyper};
 use crate::names::Reason;
 use crate::outcome::Failure;
 
@@ -146,6 +146,9 @@ pub struct NoResponse {
     pub failure: Failure,
     /// Whether the request was not sent, so that it can safely be sent again on another connection.
     pub unsent: bool,
+    /// Whether the server declared that it has not processed the request, so that it can safely be sent again on another
+    /// connection (HTTP/2).
+    pub refused: bool,
 }
 
 /// A response whose head was received. The body is read from the connection.
@@ -219,7 +222,7 @@ impl Connection {
             Sender::Http2(sender) => driver.drive(sender.ready()).await,
         };
         if let Err(error) = ready {
-            return Err(NoResponse { failure: driver.failure(&error), unsent: true });
+            return Err(NoResponse { failure: driver.failure(&error), unsent: true, refused: false });
         }
         let answer: Result<Response<Incoming>, hyper::Error> = match sender {
             Sender::Http1(sender) => driver.drive(sender.send_request(request)).await,
@@ -229,7 +232,8 @@ impl Connection {
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
-                return Err(NoResponse { failure: driver.failure(&error), unsent: error.is_canceled() });
+                let (unsent, refused) = (error.is_canceled(), is_refused(&error));
+                return Err(NoResponse { failure: driver.failure(&error), unsent, refused });
             }
         };
         let (parts, body) = answer.into_parts();

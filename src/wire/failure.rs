@@ -44,6 +44,11 @@ pub fn of_io(error: &(dyn Error + 'static), otherwise: Reason, message: impl Int
     }
 }
 
+/// Returns the failure for a connection that broke in the middle of a conversation.
+pub fn connection_lost(error: &io::Error) -> Failure {
+    of_io(error, Reason::Protocol, format!("connection lost: {error}"))
+}
+
 /// Converts the error of starting a process or thread. For these, `EAGAIN` is a limit of the agent too.
 pub fn of_spawn(error: &io::Error, otherwise: Reason, message: impl Into<String>) -> Failure {
     if error.raw_os_error() == Some(Errno::EAGAIN as i32) {
@@ -64,7 +69,7 @@ pub(super) fn lacks_port(error: &io::Error, address: SocketAddr) -> bool {
 
 /// Maximum number of headers in a response. This is hyper's default, which is the only value for which it needs no heap
 /// memory.
-const MOST_HEADERS: usize = 100;
+pub(super) const MOST_HEADERS: usize = 100;
 /// Maximum size of a response head, in bytes.
 pub(super) const LARGEST_HEAD: usize = 64 << 10;
 
@@ -78,9 +83,15 @@ pub(super) fn of_hyper(error: &hyper::Error) -> Failure {
         return Failure::new(Reason::Resources, format!("the response ended early: {root}: {what}"));
     }
     if error.is_parse_too_large() || root.contains("header list size") {
-        let limit = LARGEST_HEAD >> 10;
-        let message = format!("the head of the response has more than {MOST_HEADERS} headers or {limit} KiB");
-        Failure::new(Reason::TooLarge, message)
+        head_too_large()
+    } else if let Some(error) = of_http2(error) {
+        let reason = error.reason().map(|reason| format!("{reason:?}")).unwrap_or_default();
+        let message = match (error.is_remote(), error.is_go_away()) {
+            (true, true) => format!("the server closed the HTTP/2 connection ({reason})"),
+            (true, false) => format!("the server reset the HTTP/2 stream ({reason})"),
+            (false, _) => format!("HTTP/2 error: {root}"),
+        };
+        Failure::new(Reason::Protocol, message)
     } else if error.is_incomplete_message() {
         Failure::new(Reason::Protocol, "the connection was closed before the response was complete")
     } else if error.is_parse() {
@@ -92,6 +103,34 @@ pub(super) fn of_hyper(error: &hyper::Error) -> Failure {
     } else {
         Failure::new(Reason::Protocol, format!("the response ended early: {root}"))
     }
+}
+
+/// Returns whether a server declared that it has not processed a request: it reset the stream with `REFUSED_STREAM`, or
+/// closed the connection with a `GOAWAY` for earlier streams only (RFC 9113, sections 6.8 and 8.7).
+pub(super) fn is_refused(error: &hyper::Error) -> bool {
+    // h2 applies a `GOAWAY` of the server only to streams that the server has not processed.
+    of_http2(error).is_some_and(|error| {
+        error.is_remote() && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM))
+    })
+}
+
+/// Returns the error of HTTP/2 that is wrapped in an error, unless the connection itself broke.
+fn of_http2(error: &hyper::Error) -> Option<&h2::Error> {
+    let mut next = error.source();
+    while let Some(inner) = next {
+        if let Some(error) = inner.downcast_ref::<h2::Error>() {
+            return (!error.is_io()).then_some(error);
+        }
+        next = inner.source();
+    }
+    None
+}
+
+/// Returns the failure for a response head above the limits.
+pub(super) fn head_too_large() -> Failure {
+    let limit = LARGEST_HEAD >> 10;
+    let message = format!("the head of the response has more than {MOST_HEADERS} headers or {limit} KiB");
+    Failure::new(Reason::TooLarge, message)
 }
 
 /// Returns the text of the innermost error.

@@ -1,8 +1,11 @@
 //! HTTP proxies.
 
-use url::Url;
+use hyper::StatusCode;
+use url::{Position, Url};
 
-use super::authorization::take_login;
+use super::authorization::of_url;
+use super::host;
+use crate::names::Reason;
 use crate::outcome::Failure;
 
 /// An HTTP proxy.
@@ -20,8 +23,8 @@ pub struct Proxy {
 
 impl Proxy {
     /// Reads a proxy from its URL, with the credentials that the URL contains. Fails if the user name contains a colon.
-    pub fn of(mut url: Url) -> Result<Self, Failure> {
-        let authorization = take_login(&mut url)?;
+    pub fn of(url: &Url) -> Result<Self, Failure> {
+        let authorization = of_url(url)?;
         let authorization = authorization.as_ref().and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
         Ok(Self {
             host: url.host_str().unwrap_or_default().to_owned(),
@@ -30,4 +33,25 @@ impl Proxy {
             headers: Vec::new(),
         })
     }
+
+    /// Returns a failure with the address of the proxy in its message.
+    pub fn name_in(&self, failure: Failure) -> Failure {
+        let message = format!("proxy {}: {}", host::authority(&self.host, self.port), failure.message);
+        Failure { message, ..failure }
+    }
+
+    /// Returns the failure for a response in which the proxy itself rejects a request that it read. Only the status 407
+    /// certainly comes from the proxy.
+    pub fn rejection(&self, status: StatusCode, url: &Url) -> Option<Failure> {
+        if status != StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            return None;
+        }
+        let authority = &url[Position::BeforeHost..Position::AfterPort];
+        Some(self.name_in(status_failure(status.as_u16(), authority)))
+    }
+}
+
+/// Returns the failure for a status with which a proxy rejects a request for a destination.
+pub(super) fn status_failure(status: u16, authority: &str) -> Failure {
+    Failure::new(Reason::Connect, format!("the proxy returned status {status} for {authority}"))
 }

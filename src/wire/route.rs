@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
+use url::Url;
 
 use super::secure::{AlpnOffer, TlsSession, secure, server_name};
-use super::{DialOptions, Dialer, Protocol, Proxy, Stream, host, tunnel};
+use super::{DialOptions, Dialer, Protocol, Proxy, Stream, host, starttls, tunnel};
 use crate::outcome::Failure;
+use crate::scenario::check::tcp::StartTls;
 
 /// Destination of a connection, and the way to it.
 #[derive(Debug, Clone)]
@@ -24,6 +26,8 @@ pub struct Route<'a> {
     pub proxy: Option<Via<'a>>,
     /// TLS settings. `None` for a plain connection.
     pub tls: Option<TlsOptions<'a>>,
+    /// Protocol in which TLS is negotiated before the handshake. Applies to connections with TLS settings.
+    pub starttls: Option<StartTls>,
 }
 
 /// A proxy, and what is requested from it.
@@ -70,6 +74,8 @@ pub struct Opened {
     pub resolve: Duration,
     /// Duration of connecting, including the request for a tunnel.
     pub connect: Duration,
+    /// Part of `connect` that the request for a tunnel took; zero without a tunnel.
+    pub tunnel: Duration,
     /// Parameters of the TLS session. `None` for a plain connection.
     pub tls: Option<TlsSession>,
 }
@@ -100,7 +106,17 @@ impl Opened {
 impl<'a> Route<'a> {
     /// Creates a direct route without TLS.
     pub fn to(host: &'a str, port: u16) -> Self {
-        Self { host, port, dial: DialOptions::default(), proxy: None, tls: None }
+        Self { host, port, dial: DialOptions::default(), proxy: None, tls: None, starttls: None }
+    }
+
+    /// Creates the route for an HTTP request to a URL: with TLS and through a tunnel for `https`, and otherwise directly
+    /// or to a proxy that reads the request.
+    pub fn of_url(url: &'a Url, config: &Arc<ClientConfig>, offer: AlpnOffer, proxy: Option<&'a Proxy>) -> Self {
+        let is_secure = url.scheme() == "https";
+        let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or(443));
+        let tunnel = is_secure.then(|| host::authority(host, port));
+        let direct = Self::to(host, port).with_tls(is_secure.then(|| Arc::clone(config)), offer);
+        Self { proxy: proxy.map(|proxy| Via { proxy, tunnel }), ..direct }
     }
 
     /// Adds TLS, if there is a configuration.
@@ -112,7 +128,8 @@ impl<'a> Route<'a> {
     /// Leads through a tunnel of a proxy, if there is one.
     #[must_use]
     pub fn through(self, proxy: Option<&'a Proxy>) -> Self {
-        let tunnel = || Some(host::authority(self.host, self.port));
+        // A name that is not valid fails when the connection is opened.
+        let tunnel = || Some(host::authority(&host::ascii(self.host).unwrap_or(self.host.into()), self.port));
         Self { proxy: proxy.map(|proxy| Via { proxy, tunnel: tunnel() }), ..self }
     }
 }
@@ -126,29 +143,32 @@ impl Dialer {
         };
         on(Stage::Resolving(to));
         if route.proxy.is_some() {
-            self.check_behind_proxy(route.host, route.port).await?;
+            let host = host::ascii(route.host)?;
+            self.check_behind_proxy(&host, route.port).await?;
         }
         let of_proxy = |failure: Failure| match &route.proxy {
             None => failure,
-            Some(via) => {
-                let message = format!("proxy {}: {}", host::authority(&via.proxy.host, port), failure.message);
-                Failure { message, ..failure }
-            }
+            Some(via) => via.proxy.name_in(failure),
         };
         let resolved = self.resolve(to, &dial).await.map_err(of_proxy)?;
         on(Stage::Connecting(resolved.took));
-        let began = Instant::now();
         let mut dialed = self.connect(resolved, port, &dial).await.map_err(of_proxy)?;
+        let mut tunnel_took = Duration::ZERO;
         if let Some(Via { proxy, tunnel: Some(authority) }) = &route.proxy {
+            let began = Instant::now();
             tunnel(&mut dialed.stream, authority, proxy.authorization.as_deref(), &proxy.headers)
                 .await
                 .map_err(of_proxy)?;
-            dialed.connect = began.elapsed();
+            tunnel_took = began.elapsed();
+            dialed.connect += tunnel_took;
         }
         on(Stage::Connected(dialed.peer, dialed.connect));
         let (stream, tls) = match &route.tls {
             None => (Stream::Plain(dialed.stream), None),
             Some(options) => {
+                if let Some(protocol) = route.starttls {
+                    starttls::negotiate(&mut dialed.stream, protocol, route.host).await?;
+                }
                 on(Stage::Handshake);
                 let name = server_name(options.name.unwrap_or(route.host))?;
                 let secured = secure(dialed.stream, Arc::clone(&options.config), name, options.offer).await;
@@ -157,6 +177,7 @@ impl Dialer {
                 (Stream::Tls(Box::new(secured.stream)), Some(secured.session))
             }
         };
-        Ok(Opened { stream, peer: dialed.peer, resolve: dialed.resolve, connect: dialed.connect, tls })
+        let (peer, resolve, connect) = (dialed.peer, dialed.resolve, dialed.connect);
+        Ok(Opened { stream, peer, resolve, connect, tunnel: tunnel_took, tls })
     }
 }

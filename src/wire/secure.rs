@@ -57,6 +57,21 @@ pub struct TlsSession {
     pub alpn: Option<Vec<u8>>,
 }
 
+/// Returns the name of a TLS version: `TLS 1.2` or `TLS 1.3`. Other versions are never negotiated.
+pub fn version_name(version: ProtocolVersion) -> Option<&'static str> {
+    match version {
+        ProtocolVersion::TLSv1_2 => Some("TLS 1.2"),
+        ProtocolVersion::TLSv1_3 => Some("TLS 1.3"),
+        _ => None,
+    }
+}
+
+/// Returns the IANA name of a cipher suite.
+pub fn cipher_name(cipher: CipherSuite) -> Option<String> {
+    // rustls prefixes the suites of TLS 1.3 with the version.
+    cipher.as_str().map(|name| name.replacen("TLS13_", "TLS_", 1))
+}
+
 /// A TLS connection with its parameters.
 #[derive(Debug)]
 pub struct TlsConnection<S = TcpStream> {

@@ -1,4 +1,4 @@
-//! TLS client configurations: trusted certificates, and the interpretation of certificates and TLS errors.
+//! TLS client configurations: trusted certificates, and the interpretation of TLS errors.
 //!
 //! Configurations are built once per kind of trust and cached. Sessions are never resumed, because a resumed handshake
 //! would be faster than that of most customers and would not show the current certificate.
@@ -10,7 +10,6 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -20,11 +19,13 @@ use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion};
 use sha2::{Digest as _, Sha256};
 
+use super::certificate::Certificate;
 use crate::bounded::answer;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::{Template, Trust};
 
+pub use super::certificate::expiry;
 pub use crate::bounded::answer::rustls_error;
 
 /// Maximum number of cached configurations; all of them are dropped when it is exceeded.
@@ -267,10 +268,10 @@ fn verify_pinned(
     now: UnixTime,
 ) -> Result<ServerCertVerified, rustls::Error> {
     use rustls::CertificateError as E;
-    let (_, certificate) = x509_parser::parse_x509_certificate(der).map_err(|_| E::BadEncoding)?;
-    let (validity, seconds) = (certificate.validity(), i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+    let certificate = Certificate::parse(der).ok_or(E::BadEncoding)?;
+    let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     let time = |at: i64| UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(at).unwrap_or(0)));
-    let (not_before, not_after) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+    let (not_before, not_after) = (certificate.not_before(), certificate.not_after());
     if seconds < not_before {
         return Err(E::NotValidYetContext { time: now, not_before: time(not_before) }.into());
     }
@@ -281,19 +282,13 @@ fn verify_pinned(
     Ok(ServerCertVerified::assertion())
 }
 
-/// Returns the expiry of a certificate (DER).
-pub fn expiry(der: &[u8]) -> Option<DateTime<Utc>> {
-    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
-    DateTime::from_timestamp(certificate.validity().not_after.timestamp(), 0)
-}
-
 /// Converts an error of rustls into a failure.
 pub fn failure(error: &rustls::Error) -> Failure {
     rejection(error, &[])
 }
 
-/// Converts an error of rustls into a failure. `chain` has the certificates that the server sent, its own first; they
-/// tell which issuer is missing.
+/// Converts an error of rustls into a failure. `chain` has the certificates that the server sent, its own first; the
+/// name of a missing issuer is taken from them.
 pub fn rejection(error: &rustls::Error, chain: &[CertificateDer<'_>]) -> Failure {
     match error {
         rustls::Error::InvalidCertificate(problem) => {
@@ -313,11 +308,11 @@ pub fn rejection(error: &rustls::Error, chain: &[CertificateDer<'_>]) -> Failure
     }
 }
 
-/// Describes which issuer of a chain is neither sent nor trusted. `None` if the chain cannot be parsed.
+/// Returns a description of the issuer of a chain that is neither sent nor trusted. `None` if the chain cannot be parsed.
 fn missing_issuer(chain: &[CertificateDer<'_>]) -> Option<String> {
     let parsed = |der: &CertificateDer<'_>| {
-        let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
-        Some((certificate.subject().to_string(), certificate.issuer().to_string()))
+        let certificate = Certificate::parse(der)?;
+        Some((certificate.subject(), certificate.issuer()))
     };
     let sent: Vec<(String, String)> = chain.iter().map(parsed).collect::<Option<_>>()?;
     let (mut at, mut depth) = (sent.first()?, 0);
@@ -336,6 +331,5 @@ fn missing_issuer(chain: &[CertificateDer<'_>]) -> Option<String> {
 }
 
 fn is_version_1(chain: &[CertificateDer<'_>]) -> bool {
-    let parsed = chain.first().and_then(|der| x509_parser::parse_x509_certificate(der).ok());
-    parsed.is_some_and(|(_, certificate)| certificate.version() == x509_parser::x509::X509Version::V1)
+    chain.first().and_then(|der| Certificate::parse(der)).is_some_and(|certificate| certificate.is_version_1())
 }

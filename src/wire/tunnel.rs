@@ -4,6 +4,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::failure::of_io;
+use super::proxy::status_failure;
 use crate::names::Reason;
 use crate::outcome::Failure;
 
@@ -44,9 +45,7 @@ pub async fn tunnel(
     let status = words.next().and_then(|status| status.parse::<u16>().ok());
     match status {
         Some(200..300) if version.starts_with("HTTP/1.") => Ok(()),
-        Some(status) if version.starts_with("HTTP/1.") => {
-            Err(Failure::new(Reason::Connect, format!("the proxy returned status {status} for {authority}")))
-        }
+        Some(status) if version.starts_with("HTTP/1.") => Err(status_failure(status, authority)),
         _ => Err(Failure::new(Reason::Protocol, "the proxy's response is not HTTP")),
     }
 }

@@ -2,17 +2,17 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rustls::pki_types::CertificateDer;
-use rustls::{CipherSuite, ClientConnection, ProtocolVersion};
+use rustls::{CipherSuite, ProtocolVersion};
 use serde_json::Value as Json;
-use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::X509Certificate;
 
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::HumanDuration;
-use crate::scenario::check::certificate::CertificateFact;
+use crate::scenario::check::certificate::{CertificateExpectation, CertificateFact};
 use crate::values::Values;
 use crate::values::expect::{Actual, ResolvedMatcher};
+use crate::wire::certificate::Certificate;
+use crate::wire::{TlsSession, cipher_name, version_name};
 
 /// Certificate chain and session parameters that a server presented.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,31 +29,37 @@ pub struct PeerCertificate {
 }
 
 impl PeerCertificate {
-    /// Reads the properties of an established session. Returns `None` if a certificate cannot be parsed.
-    pub fn of(session: &ClientConnection) -> Option<Self> {
-        let suite = session.negotiated_cipher_suite()?.suite();
-        Self::new(session.peer_certificates()?, session.protocol_version()?, suite)
+    /// Reads the properties of a session. Fails if a certificate cannot be parsed.
+    pub fn of(session: &TlsSession) -> Result<Self, Failure> {
+        let agreed = session.version.zip(session.cipher);
+        agreed
+            .and_then(|(version, cipher)| Self::new(&session.chain, version, cipher))
+            .ok_or_else(|| Failure::new(Reason::Certificate, "cannot parse the certificate"))
     }
 
     /// Reads the properties of a chain that starts with the server's own certificate. Returns `None` if a certificate
     /// cannot be parsed.
     pub fn new(chain: &[CertificateDer<'_>], version: ProtocolVersion, cipher: CipherSuite) -> Option<Self> {
-        let (expires_at, expires_first) = chain.iter().map(expiry).collect::<Option<Vec<_>>>()?.into_iter().min()?;
-        let (_, leaf) = x509_parser::parse_x509_certificate(chain.first()?).ok()?;
+        let parsed = chain.iter().map(|der| Certificate::parse(der)).collect::<Option<Vec<_>>>()?;
+        let first = parsed.iter().min_by_key(|certificate| certificate.not_after())?;
+        let leaf = parsed.first()?;
+        let subject = first.subject();
         Some(Self {
-            expires_at,
-            expires_first,
-            names: names(&leaf),
-            subject: leaf.subject().to_string(),
-            issuer: leaf.issuer().to_string(),
-            protocol: match version {
-                ProtocolVersion::TLSv1_2 => "TLS 1.2".to_owned(),
-                ProtocolVersion::TLSv1_3 => "TLS 1.3".to_owned(),
-                other => format!("{other:?}"),
-            },
-            // IANA names the suites of TLS 1.3 without the version.
-            cipher: format!("{cipher:?}").replacen("TLS13_", "TLS_", 1),
+            expires_at: first.expires_at()?,
+            expires_first: if subject.is_empty() { first.names().join(", ") } else { subject },
+            names: leaf.names(),
+            subject: leaf.subject(),
+            issuer: leaf.issuer(),
+            protocol: version_name(version).map_or_else(|| format!("{version:?}"), ToOwned::to_owned),
+            cipher: cipher_name(cipher).unwrap_or_else(|| format!("{cipher:?}")),
         })
+    }
+
+    /// Checks all expectations on the certificate now.
+    pub fn meets(&self, expect: &[CertificateExpectation], values: &Values) -> Result<(), Failure> {
+        let now = Utc::now();
+        let mut expect = expect.iter();
+        expect.try_for_each(|one| self.judge(&one.what, values, now).map_err(|failure| failure.at(one.span)))
     }
 
     /// Checks one expected property of the certificate at time `now`.
@@ -96,27 +102,4 @@ impl PeerCertificate {
                 ),
             ))
     }
-}
-
-/// Returns the expiry and the subject of a certificate.
-fn expiry(der: &CertificateDer<'_>) -> Option<(DateTime<Utc>, String)> {
-    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
-    let at = DateTime::from_timestamp(certificate.validity().not_after.timestamp(), 0)?;
-    let whose = certificate.subject().to_string();
-    let whose = if whose.is_empty() { names(&certificate).join(", ") } else { whose };
-    Some((at, whose))
-}
-
-/// Returns the DNS names and IP addresses that a certificate is valid for.
-fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
-    let Ok(Some(extension)) = certificate.subject_alternative_name() else { return Vec::new() };
-    let name = |name: &GeneralName<'_>| match name {
-        GeneralName::DNSName(name) => Some((*name).to_owned()),
-        GeneralName::IPAddress(bytes) => <[u8; 4]>::try_from(*bytes)
-            .map(|bytes| std::net::Ipv4Addr::from(bytes).to_string())
-            .or_else(|_| <[u8; 16]>::try_from(*bytes).map(|bytes| std::net::Ipv6Addr::from(bytes).to_string()))
-            .ok(),
-        _ => None,
-    };
-    extension.value.general_names.iter().filter_map(name).collect()
 }

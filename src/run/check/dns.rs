@@ -1,24 +1,26 @@
 //! A DNS check: one query to one server, over UDP, TCP, TLS or HTTPS.
 
-use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::Bytes;
 use serde_json::Value as Json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::connection::{Duplex, broken, packets, unanswered};
+use super::connection::broken;
+use super::connection_plan::ConnectionPlan;
 use super::context::{CheckContext, configuration, faster_than};
-use super::message::{self, DnsResponse};
 use crate::names::Reason;
 use crate::outcome::{Failure, RunId};
-use crate::scenario::check::dns::{DnsCheck, RecordType, Server};
+use crate::scenario::check::dns::{DnsCheck, NEEDS_TLS, RecordType, Server};
 use crate::values::expect::{Actual, ResolvedMatcher};
-use crate::wire::{AlpnOffer, Route};
+use crate::wire::AlpnOffer;
+use crate::wire::dns::{self, DnsResponse};
+use crate::wire::host;
+use crate::wire::udp::PacketSocket;
 
 /// Time to wait for a response before the query is sent again.
-const PATIENCE: Duration = Duration::from_secs(2);
+const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Runs the check.
 pub async fn check(check: &DnsCheck, around: &CheckContext<'_>) -> Result<(), Failure> {
@@ -99,54 +101,45 @@ fn list(records: &[String]) -> Json {
 }
 
 async fn ask(check: &DnsCheck, around: &CheckContext<'_>) -> Result<DnsResponse, Failure> {
+    let plan = ConnectionPlan::new(&check.connection, around)?;
     let name = around.values.fill(&check.name)?;
-    let name = if check.record == RecordType::Ptr { reverse(&name) } else { name };
+    let name = if check.record == RecordType::Ptr { dns::reverse_name(&name) } else { name };
     let server = match &check.server {
         Some(server) => {
             let text = around.values.fill(server)?;
-            Server::parse(&text).map_err(|problem| configuration("`server`", server, &problem))?
+            let problem = |problem: &str| configuration("`server`", server, problem);
+            let parsed = Server::parse(&text).map_err(|error| problem(&error))?;
+            if let Some(key) = parsed.unusable(&check.connection) {
+                return Err(problem(&format!("`{key}` {NEEDS_TLS}")));
+            }
+            parsed
         }
         None => system_server()?,
     };
     let bytes = RunId::new().0.into_bytes();
     // RFC 8484, section 4.1: with an id of 0, HTTP caches can store the responses.
     let id = if matches!(server, Server::Https(_)) { 0 } else { u16::from_be_bytes([bytes[14], bytes[15]]) };
-    let question = message::question(id, &name, check.record)
+    let ascii = host::ascii(&name).map_err(|failure| failure.at(check.name.span))?;
+    let query = dns::query(id, &ascii, check.record)
         .ok_or_else(|| configuration("`dns`", &check.name, &format!("`{name}` is not a domain name")))?;
     let wrong = || Failure::new(Reason::Protocol, "the response does not match the query");
-    let read = |bytes: &[u8]| message::answer(bytes, &question, check.record);
-    match server {
+    let read = |bytes: &[u8]| dns::answer(bytes, &query, check.record);
+    let opened = match &server {
         Server::Plain(host, port) => {
-            let answer = around.first(&host, port, |address| udp(address, &question, read)).await?;
+            let dial = plan.dial_options(*port);
+            let answer = around.first(host, *port, &dial, |address| over_udp(address, &query, read)).await?;
             if !answer.truncated {
                 return Ok(answer);
             }
-            let mut stream = around.connect(&host, port).await?;
-            read(&over_stream(&mut stream, &question).await?).ok_or_else(wrong)
+            around.open(&plan.route(host, *port)).await
         }
-        Server::Tls(host, port) => {
-            let route = Route::to(&host, port).with_tls(Some(around.tools.tls.client_config()), AlpnOffer::Nothing);
-            let mut stream = around.open(&route).await.map_err(|refused| refused.failure)?.stream;
-            read(&over_stream(&mut stream, &question).await?).ok_or_else(wrong)
+        Server::Tls(host, port) => around.open(&plan.tls_route(host, *port, AlpnOffer::Nothing)).await,
+        Server::Https(url) => {
+            return read(&over_https(&plan, url, query.clone(), around).await?).ok_or_else(wrong);
         }
-        Server::Https(url) => read(&over_https(&url, question.clone(), around).await?).ok_or_else(wrong),
-    }
-}
-
-/// Returns the name for the reverse lookup of an address. Anything else is taken as such a name and returned unchanged.
-fn reverse(text: &str) -> String {
-    match text.parse() {
-        Ok(IpAddr::V4(address)) => {
-            let [a, b, c, d] = address.octets();
-            format!("{d}.{c}.{b}.{a}.in-addr.arpa")
-        }
-        Ok(IpAddr::V6(address)) => {
-            let digits: String =
-                address.octets().iter().rev().map(|byte| format!("{:x}.{:x}.", byte & 0xf, byte >> 4)).collect();
-            format!("{digits}ip6.arpa")
-        }
-        Err(_) => text.to_owned(),
-    }
+    };
+    let mut stream = opened.map_err(|refused| refused.failure)?.stream;
+    read(&dns::over_stream(&mut stream, &query).await.map_err(|error| broken(&error))?).ok_or_else(wrong)
 }
 
 fn system_server() -> Result<Server, Failure> {
@@ -158,48 +151,29 @@ fn system_server() -> Result<Server, Failure> {
 }
 
 /// Sends the query until a response arrives. Responses to other queries are ignored.
-async fn udp(
+async fn over_udp(
     address: SocketAddr,
-    question: &[u8],
+    query: &[u8],
     read: impl Fn(&[u8]) -> Option<DnsResponse>,
 ) -> Result<DnsResponse, Failure> {
-    let refused = |error: std::io::Error| unanswered(address, &error);
-    let socket = packets(address).await?;
-    let mut buffer = [0_u8; 4096];
-    loop {
-        let began = Instant::now();
-        socket.send(question).await.map_err(refused)?;
-        while let Ok(received) =
-            tokio::time::timeout(PATIENCE.saturating_sub(began.elapsed()), socket.recv(&mut buffer)).await
-        {
-            if let Some(answer) = read(&buffer[..received.map_err(refused)?]) {
-                return Ok(answer);
-            }
-        }
-    }
+    let socket = PacketSocket::connect(address, None).await?;
+    dns::over_udp(&socket, query, Some(RETRY_AFTER), &mut [0; 4096], read).await
 }
 
-/// Exchanges one message in each direction, prefixed with its length (RFC 1035, section 4.2.2).
-async fn over_stream(stream: &mut (impl Duplex + ?Sized), question: &[u8]) -> Result<Vec<u8>, Failure> {
-    let mut framed = u16::try_from(question.len()).unwrap_or(u16::MAX).to_be_bytes().to_vec();
-    framed.extend_from_slice(question);
-    stream.write_all(&framed).await.map_err(|e| broken(&e))?;
-    stream.flush().await.map_err(|e| broken(&e))?;
-    let length = stream.read_u16().await.map_err(|e| broken(&e))?;
-    let mut answer = vec![0; usize::from(length)];
-    stream.read_exact(&mut answer).await.map_err(|e| broken(&e))?;
-    Ok(answer)
-}
-
-async fn over_https(url: &url::Url, question: Vec<u8>, around: &CheckContext<'_>) -> Result<Vec<u8>, Failure> {
+async fn over_https(
+    plan: &ConnectionPlan,
+    url: &url::Url,
+    query: Vec<u8>,
+    around: &CheckContext<'_>,
+) -> Result<Vec<u8>, Failure> {
     let kind = "application/dns-message";
     let request = hyper::Request::post("/")
         .header("content-type", kind)
         .header("accept", kind)
         .header("user-agent", concat!("wachta/", env!("CARGO_PKG_VERSION")))
-        .body(Full::new(Bytes::from(question)))
+        .body(Full::new(Bytes::from(query)))
         .expect("every part of it is fixed");
-    let (head, body) = around.fetch(url, request, usize::from(u16::MAX)).await?;
+    let (head, body) = around.fetch_over(plan, url, request, usize::from(u16::MAX)).await?;
     if head.status != 200 {
         let failure = Failure::new(Reason::Status, "the server rejected the query");
         return Err(failure.compared("status 200", head.status.as_str()));
@@ -235,13 +209,5 @@ mod tests {
         check(ResolvedMatcher::Exists(false), &[], true);
         check(ResolvedMatcher::Exists(true), &[], false);
         assert_eq!(normal("0 ."), "0 .");
-    }
-
-    #[test]
-    fn addresses_are_turned_around() {
-        assert_eq!(reverse("192.0.2.1"), "1.2.0.192.in-addr.arpa");
-        let six = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa";
-        assert_eq!(reverse("2001:db8::1"), six);
-        assert_eq!(reverse("a.example"), "a.example");
     }
 }

@@ -6,22 +6,20 @@
 pub(super) mod certificate;
 mod check_ins;
 mod connection;
+mod connection_plan;
 mod context;
 mod dns;
 mod exec;
 mod grpc;
 mod heartbeat;
 mod junit;
-mod message;
 mod ntp;
 mod ping;
 mod postgres;
 mod redis;
 mod relay;
-mod resp;
 mod result;
 mod s3;
-mod starttls;
 mod tcp;
 mod tls;
 mod websocket;
@@ -35,7 +33,7 @@ pub(super) use result::{Case, CaseEnd, CheckResult};
 /// Runs a check.
 pub(super) async fn check(check: &Check, around: &CheckContext<'_>) -> CheckResult {
     match check {
-        Check::Tcp(check) => tcp::check(check, around).await.into(),
+        Check::Tcp(check) => tcp::check(check, around).await,
         Check::Tls(check) => tls::check(check, around).await,
         Check::Dns(check) => dns::check(check, around).await.into(),
         Check::Ping(check) => ping::check(check, around).await.into(),

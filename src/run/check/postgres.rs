@@ -5,15 +5,15 @@ use serde_json::Value as Json;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow, PgSslMode, PgValueRef};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _, TypeInfo as _, ValueRef as _};
 
+use super::connection_plan::ConnectionPlan;
 use super::context::{CheckContext, configuration, faster_than};
 use super::relay::Relay;
 use crate::names::Reason;
 use crate::outcome::Failure;
-use crate::scenario::check;
-use crate::scenario::check::postgres::{PostgresCheck, url};
+use crate::scenario::check::postgres::{PostgresCheck, trust_problem, url};
+use crate::scenario::{Trust, check};
 use crate::values::expect::Actual;
-use crate::wire::of_io;
-use crate::wire::tls;
+use crate::wire::{Stream, host, of_io, tls};
 
 /// Runs the check.
 pub async fn check(check: &PostgresCheck, around: &CheckContext<'_>) -> Result<(), Failure> {
@@ -35,10 +35,18 @@ async fn ask(check: &PostgresCheck, around: &CheckContext<'_>) -> Result<Json, F
         Some(sql) => around.values.fill(sql)?,
         None => "SELECT 1".to_owned(),
     };
+    if let Some(problem) = check.connection.trust.as_ref().and_then(|trust| trust_problem(&url, trust)) {
+        return Err(configuration("`postgres`", &check.url, problem));
+    }
+    let plan = ConnectionPlan::new(&check.connection, around)?;
     let host = check::host_of(&url).expect("checked when the URL was read");
-    let stream = around.connect(&host, url.port().unwrap_or(5432)).await?;
+    let opened = around.open(&plan.route(&host, url.port().unwrap_or(5432))).await;
+    let Stream::Plain(stream) = opened.map_err(|refused| refused.failure)?.stream else {
+        unreachable!("the client library starts TLS")
+    };
     let relay = Relay::open()?;
-    let options = options(&url, around).socket(relay.folder()).port(super::relay::PORT);
+    let options = options(&url, &host, check.connection.trust.as_ref(), around)?;
+    let options = options.socket(relay.folder()).port(super::relay::PORT);
     // The relay ends before the conversation only on an error, or when either side has closed the connection.
     let relayed = relay.run(stream);
     let talk = talk(options, &sql, around);
@@ -92,15 +100,20 @@ fn nothing_of_the_environment(is_set: impl Fn(&str) -> bool) -> Result<(), Failu
 }
 
 /// Creates connection options that use nothing from the agent's environment, `.pgpass` included.
-fn options(url: &url::Url, around: &CheckContext<'_>) -> PgConnectOptions {
+fn options(
+    url: &url::Url,
+    host: &str,
+    trust: Option<&Trust>,
+    around: &CheckContext<'_>,
+) -> Result<PgConnectOptions, Failure> {
     let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
     let user = decoded(url.username());
     let password = decoded(url.password().unwrap_or_default());
     around.hide(&password);
     let database = decoded(url.path().trim_start_matches('/'));
     let mode = url.query_pairs().find(|(key, _)| key == "sslmode").map(|(_, value)| value.into_owned());
-    PgConnectOptions::new_without_pgpass()
-        .host(&check::host_of(url).expect("checked when the URL was read"))
+    let mut options = PgConnectOptions::new_without_pgpass()
+        .host(&host::ascii(host)?)
         .port(url.port().unwrap_or(5432))
         .database(if database.is_empty() { &user } else { &database })
         .username(&user)
@@ -114,11 +127,24 @@ fn options(url: &url::Url, around: &CheckContext<'_>) -> PgConnectOptions {
             _ => PgSslMode::Prefer,
         })
         .statement_cache_capacity(0)
-        .disable_statement_logging()
+        .disable_statement_logging();
+    if let Some(trust) = trust {
+        if let Some(ca) = &trust.ca {
+            options = options.ssl_root_cert_from_pem(around.values.file(&ca.value)?);
+        }
+        if let Some((certificate, key)) = &trust.identity {
+            let (certificate, key) = (around.values.file(&certificate.value)?, around.values.file(&key.value)?);
+            options = options.ssl_client_cert_from_pem(certificate).ssl_client_key_from_pem(key);
+        }
+    }
+    Ok(options)
 }
 
 /// Returns the failure for an error of the client library.
 fn failure(error: &sqlx::Error) -> Failure {
+    if let Some(error) = tls::rustls_error(error) {
+        return tls::failure(error);
+    }
     match error {
         sqlx::Error::Database(problem) => {
             Failure::new(Reason::Assertion, format!("the server returned an error: {}", problem.message()))
@@ -130,10 +156,7 @@ fn failure(error: &sqlx::Error) -> Failure {
             | std::io::ErrorKind::TimedOut => Failure::new(Reason::Connect, format!("no connection: {problem}")),
             _ => super::connection::broken(problem),
         },
-        sqlx::Error::Tls(problem) => match tls::rustls_error(&**problem) {
-            Some(error) => tls::failure(error),
-            None => Failure::new(Reason::Tls, format!("no TLS: {problem}")),
-        },
+        sqlx::Error::Tls(problem) => Failure::new(Reason::Tls, format!("no TLS: {problem}")),
         other => of_io(other, Reason::Protocol, other.to_string()),
     }
 }

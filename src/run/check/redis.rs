@@ -5,14 +5,15 @@ use serde_json::Value as Json;
 use tokio::io::{AsyncWriteExt as _, BufReader};
 
 use super::connection::broken;
+use super::connection_plan::ConnectionPlan;
 use super::context::{CheckContext, configuration, faster_than};
-use super::resp::{self, RespReply};
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::check;
-use crate::scenario::check::redis::{RedisCheck, url};
+use crate::scenario::check::redis::{NEEDS_TLS, RedisCheck, url};
 use crate::values::expect::{Actual, cut};
-use crate::wire::{AlpnOffer, Route};
+use crate::wire::AlpnOffer;
+use crate::wire::resp::{self, RespReply};
 
 /// Runs the check.
 pub async fn check(check: &RedisCheck, around: &CheckContext<'_>) -> Result<(), Failure> {
@@ -29,6 +30,11 @@ async fn ask(check: &RedisCheck, around: &CheckContext<'_>) -> Result<Json, Fail
     let text = around.values.fill(&check.url)?;
     let url = url(&text).map_err(|problem| configuration("`redis`", &check.url, &problem))?;
     let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let is_secure = url.scheme() == "rediss";
+    if check.connection.trust.is_some() && !is_secure {
+        return Err(configuration("`redis`", &check.url, &format!("`trust` {NEEDS_TLS}")));
+    }
+    let plan = ConnectionPlan::new(&check.connection, around)?;
     let mut commands = Vec::new();
     if let Some(password) = url.password().map(decoded) {
         around.hide(&password);
@@ -46,8 +52,8 @@ async fn ask(check: &RedisCheck, around: &CheckContext<'_>) -> Result<Json, Fail
     commands.push(last);
 
     let host = check::host_of(&url).expect("checked when the URL was read");
-    let tls = (url.scheme() == "rediss").then(|| around.tools.tls.client_config());
-    let route = Route::to(&host, url.port().unwrap_or(6379)).with_tls(tls, AlpnOffer::Nothing);
+    let port = url.port().unwrap_or(6379);
+    let route = if is_secure { plan.tls_route(&host, port, AlpnOffer::Nothing) } else { plan.route(&host, port) };
     let opened = around.open(&route).await;
     let mut stream = BufReader::new(opened.map_err(|refused| refused.failure)?.stream);
     let mut value = Json::Null;

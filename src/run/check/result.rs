@@ -5,6 +5,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::outcome::{EvidenceKind, Failure};
+use crate::wire::OpenError;
+use crate::wire::certificate::earliest_expiry;
 
 /// Result of a check.
 pub(in crate::run) struct CheckResult {
@@ -38,6 +40,12 @@ pub(in crate::run) enum CaseEnd {
     Skipped,
     /// The test case failed, with its message.
     Failed(String),
+}
+
+impl From<OpenError> for CheckResult {
+    fn from(refused: OpenError) -> Self {
+        Self { expires_at: earliest_expiry(&refused.chain), ..Err(refused.failure).into() }
+    }
 }
 
 impl From<Result<(), Failure>> for CheckResult {

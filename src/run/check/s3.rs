@@ -9,9 +9,11 @@ use hyper::{Method, Request};
 use rusty_s3::actions::{ListObjectsV2, S3Action as _};
 use rusty_s3::{Bucket, Credentials, UrlStyle};
 
+use super::connection_plan::ConnectionPlan;
 use super::context::{CheckContext, configuration};
 use crate::names::Reason;
 use crate::outcome::Failure;
+use crate::scenario::check::connection::NEEDS_TLS;
 use crate::scenario::check::s3::{S3Check, bucket};
 use crate::values::expect::{Actual, cut};
 use crate::wire::ResponseHead;
@@ -56,6 +58,10 @@ async fn look(check: &S3Check, around: &CheckContext<'_>) -> Result<Found, Failu
     let text = values.fill(&check.bucket)?;
     let bad = |problem: &str| configuration("`s3`", &check.bucket, problem);
     let (endpoint, name) = bucket(&text).map_err(|problem| bad(&problem))?;
+    if check.connection.trust.is_some() && endpoint.as_ref().is_some_and(|endpoint| endpoint.scheme() == "http") {
+        return Err(bad(&format!("`trust` {NEEDS_TLS}")));
+    }
+    let plan = ConnectionPlan::new(&check.connection, around)?;
     let region = match &check.region {
         Some(region) => values.fill(region)?,
         None => "us-east-1".to_owned(),
@@ -88,19 +94,20 @@ async fn look(check: &S3Check, around: &CheckContext<'_>) -> Result<Found, Failu
     };
     let key = values.fill(&check.key)?;
     match key.strip_suffix('*') {
-        Some(prefix) => list(around, &bucket, credentials.as_ref(), prefix).await,
-        None => head(around, &bucket, credentials.as_ref(), &key).await,
+        Some(prefix) => list(around, &plan, &bucket, credentials.as_ref(), prefix).await,
+        None => head(around, &plan, &bucket, credentials.as_ref(), &key).await,
     }
 }
 
 /// Requests the metadata of one object.
 async fn head(
     around: &CheckContext<'_>,
+    plan: &ConnectionPlan,
     bucket: &Bucket,
     who: Option<&Credentials>,
     key: &str,
 ) -> Result<Found, Failure> {
-    let (head, body) = send(around, Method::HEAD, &bucket.head_object(who, key).sign(GOOD_FOR)).await?;
+    let (head, body) = send(around, plan, Method::HEAD, &bucket.head_object(who, key).sign(GOOD_FOR)).await?;
     if head.status == 404 {
         return Ok(Found::default());
     }
@@ -117,6 +124,7 @@ async fn head(
 /// Lists all objects whose keys have the prefix.
 async fn list(
     around: &CheckContext<'_>,
+    plan: &ConnectionPlan,
     bucket: &Bucket,
     who: Option<&Credentials>,
     prefix: &str,
@@ -129,7 +137,7 @@ async fn list(
         if let Some(token) = next.take() {
             action.with_continuation_token(token);
         }
-        let (head, body) = send(around, Method::GET, &action.sign(GOOD_FOR)).await?;
+        let (head, body) = send(around, plan, Method::GET, &action.sign(GOOD_FOR)).await?;
         good(&head, &body)?;
         let unread = |why: String| Failure::new(Reason::Protocol, format!("cannot parse the list of objects: {why}"));
         let page = ListObjectsV2::parse_response(&body).map_err(|error| unread(cut(&error.to_string(), 200)))?;
@@ -153,14 +161,19 @@ async fn list(
 }
 
 /// Sends one request and returns the head of the response and the body as text.
-async fn send(around: &CheckContext<'_>, method: Method, url: &url::Url) -> Result<(ResponseHead, String), Failure> {
+async fn send(
+    around: &CheckContext<'_>,
+    plan: &ConnectionPlan,
+    method: Method,
+    url: &url::Url,
+) -> Result<(ResponseHead, String), Failure> {
     let request = Request::builder()
         .method(method)
         .header("accept", "*/*")
         .header("user-agent", concat!("wachta/", env!("CARGO_PKG_VERSION")))
         .body(Full::default())
         .expect("every part of it is fixed");
-    let (head, body) = around.fetch(url, request, LARGEST).await?;
+    let (head, body) = around.fetch_over(plan, url, request, LARGEST).await?;
     Ok((head, String::from_utf8_lossy(&body).into_owned()))
 }
 

@@ -1,23 +1,49 @@
-//! A TCP check: connects and optionally starts TLS, sends data and checks the reply.
+//! A TCP check: connects and optionally starts TLS, sends data and checks the reply and the certificate.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::connection::{Stream, broken, secure};
+use super::certificate::PeerCertificate;
+use super::connection::broken;
+use super::connection_plan::ConnectionPlan;
 use super::context::{CheckContext, configuration, faster_than};
-use super::starttls;
+use super::result::CheckResult;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::check::host_and_port;
 use crate::scenario::check::tcp::TcpCheck;
 use crate::values::expect::{Actual, ResolvedMatcher};
+use crate::wire::certificate::earliest_expiry;
+use crate::wire::{AlpnOffer, OpenError, Opened, Route};
 
 /// Maximum number of bytes of the peer's reply that are read.
 const LARGEST_GREETING: usize = 64 << 10;
 
+/// Certificate that the peer presented.
+#[derive(Default)]
+struct Presented {
+    /// Earliest expiry in the chain, whether it was accepted or not.
+    expires_at: Option<DateTime<Utc>>,
+    /// Certificate of an accepted chain.
+    accepted: Option<PeerCertificate>,
+}
+
 /// Runs the check.
-pub async fn check(check: &TcpCheck, around: &CheckContext<'_>) -> Result<(), Failure> {
+pub async fn check(check: &TcpCheck, around: &CheckContext<'_>) -> CheckResult {
+    let mut presented = Presented::default();
+    let result = converse(check, around, &mut presented).await.and_then(|took| {
+        if let Some(certificate) = &presented.accepted {
+            certificate.meets(&check.expect, around.values)?;
+        }
+        faster_than(check.faster_than.as_ref(), took)
+    });
+    CheckResult { expires_at: presented.expires_at, ..result.into() }
+}
+
+/// Connects, sends data and waits for the reply. Returns the duration.
+async fn converse(check: &TcpCheck, around: &CheckContext<'_>, presented: &mut Presented) -> Result<Duration, Failure> {
     let values = around.values;
     let began = Instant::now();
     let mut heard = Vec::new();
@@ -26,7 +52,16 @@ pub async fn check(check: &TcpCheck, around: &CheckContext<'_>) -> Result<(), Fa
     // Whether the connection got far enough that the reply itself is at fault.
     let mut listening = false;
     let dialogue = async {
-        let mut stream = open(check, around).await?;
+        let opened = open(check, around).await.map_err(|refused| {
+            presented.expires_at = earliest_expiry(&refused.chain);
+            refused.failure
+        })?;
+        if let Some(session) = &opened.tls {
+            let certificate = PeerCertificate::of(session)?;
+            presented.expires_at = Some(certificate.expires_at);
+            presented.accepted = Some(certificate);
+        }
+        let mut stream = opened.stream;
         if let Some(send) = &check.send {
             stream.write_all(values.fill(send)?.as_bytes()).await.map_err(|e| broken(&e))?;
             stream.flush().await.map_err(|e| broken(&e))?;
@@ -56,21 +91,22 @@ pub async fn check(check: &TcpCheck, around: &CheckContext<'_>) -> Result<(), Fa
                 .waited(took)
                 .at(*span));
         }
-        return faster_than(check.faster_than.as_ref(), took);
+        return Ok(took);
     }
     ended.map_err(|_| around.out_of_time())??;
-    faster_than(check.faster_than.as_ref(), took)
+    Ok(took)
 }
 
-async fn open(check: &TcpCheck, around: &CheckContext<'_>) -> Result<Stream, Failure> {
+async fn open(check: &TcpCheck, around: &CheckContext<'_>) -> Result<Opened, OpenError> {
     let address = around.values.fill(&check.address)?;
     let bad = || configuration("`tcp`", &check.address, &format!("`{address}` is not `host:port`"));
     let (host, port) = host_and_port(&address, None).ok_or_else(bad)?;
-    let Some(protocol) = check.starttls else { return Ok(Box::new(around.connect(&host, port).await?)) };
-    let config = around.tools.tls.config(&check.trust, |path| around.values.file(path))?;
-    let mut stream = around.connect(&host, port).await?;
-    starttls::negotiate(&mut stream, protocol, &host).await?;
-    Ok(Box::new(secure(stream, &host, config).await.map_err(|refused| refused.failure)?.stream))
+    let plan = ConnectionPlan::new(&check.connection, around)?;
+    let route = match check.starttls {
+        None => plan.route(&host, port),
+        starttls => Route { starttls, ..plan.tls_route(&host, port, AlpnOffer::Nothing) },
+    };
+    around.open(&route).await
 }
 
 fn said(bytes: &[u8]) -> Actual {

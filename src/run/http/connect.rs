@@ -12,7 +12,7 @@ use super::{RequestPhase, Session};
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::HttpVersion;
-use crate::wire::{self, AlpnOffer, Connection, Protocol, Route, Stage, Via};
+use crate::wire::{AlpnOffer, Connection, Protocol, Route, Stage};
 
 impl PooledConnection {
     /// Returns whether a request for a URL can reuse this connection.
@@ -47,12 +47,7 @@ impl Session {
             Some(HttpVersion::One) => AlpnOffer::Http1,
             Some(HttpVersion::Two) => AlpnOffer::Http2,
         };
-        let tunnel = is_secure.then(|| wire::host::authority(host, port));
-        let route = Route {
-            dial,
-            proxy: plan.proxy.as_ref().map(|proxy| Via { proxy, tunnel }),
-            ..Route::to(host, port).with_tls(is_secure.then(|| Arc::clone(&plan.config)), offer)
-        };
+        let route = Route { dial, ..Route::of_url(url, &plan.config, offer, plan.proxy.as_ref()) };
         let dialer = self.dialer.clone();
         let (stage, hop) = (&mut self.stage, self.trail.last_mut().expect("a hop is noted before its connection"));
         let opened = dialer.open(&route, |at| match at {

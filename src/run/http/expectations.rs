@@ -1,7 +1,6 @@
 //! Checks a response against the expectations and collects the values to save.
 
 use chrono::Utc;
-use cookie_store::CookieStore;
 use serde_json::Value as Json;
 use serde_json_path::JsonPath;
 
@@ -16,6 +15,7 @@ use crate::scenario::{
 use crate::values::Values;
 use crate::values::expect::{Actual, ResolvedMatcher, pattern_of};
 use crate::values::text::look_alike;
+use crate::wire::cookies::Cookies;
 
 /// Name and value of a saved value, and whether it is a secret.
 pub(in crate::run) type SavedValue = (String, serde_json::Value, bool);
@@ -25,7 +25,7 @@ pub(super) fn check(
     request: &Request,
     answer: &HttpResponse,
     seen: &ResponseContext,
-    cookies: &CookieStore,
+    cookies: &Cookies,
     values: &Values,
 ) -> (Vec<SavedValue>, Result<(), Failure>) {
     let mut body = BodyView::of(answer, seen);
@@ -188,7 +188,7 @@ fn find(
     source: &ResponseSource,
     answer: &HttpResponse,
     body: &mut BodyView<'_>,
-    cookies: &CookieStore,
+    cookies: &Cookies,
     values: &Values,
 ) -> Result<Option<Json>, Failure> {
     let one = |seen: Actual| match seen {
@@ -200,9 +200,7 @@ fn find(
         ResponseSource::Json(path) => one(body.find(path)?),
         ResponseSource::Xpath(path) => one(body.around.found.get(path)?),
         ResponseSource::Header(name) => answer.header(name).map(Json::String),
-        ResponseSource::Cookie(name) => {
-            cookies.get_request_values(&answer.url).find(|(key, _)| key == name).map(|(_, value)| Json::from(value))
-        }
+        ResponseSource::Cookie(name) => cookies.value(&answer.url, name).map(Json::from),
         ResponseSource::Body(None) => Some(Json::String(answer.text())),
         ResponseSource::Body(Some(pattern)) => {
             let pattern = pattern_of(pattern, values)?;

@@ -32,14 +32,9 @@ pub(super) struct PooledConnection {
 }
 
 impl PooledConnection {
-    /// Returns whether the other end is a proxy that can read the requests.
-    pub(super) fn is_to_proxy(&self) -> bool {
-        self.proxy.is_some() && self.secure.is_none()
-    }
-
-    /// Returns the value of `Proxy-Authorization`.
-    pub(super) fn proxy_authorization(&self) -> Option<&str> {
-        self.proxy.as_ref()?.authorization.as_deref()
+    /// Returns the proxy at the other end if it reads the requests.
+    pub(super) fn forward_proxy(&self) -> Option<&Proxy> {
+        self.proxy.as_ref().filter(|_| self.secure.is_none())
     }
 }
 

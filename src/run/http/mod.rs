@@ -5,8 +5,6 @@
 
 mod body;
 mod connect;
-mod cookies;
-mod decode;
 mod digest;
 mod expectations;
 mod fields;
@@ -15,7 +13,6 @@ mod link;
 mod plan;
 mod redirect;
 mod response;
-mod token_request;
 mod tokens;
 
 #[cfg(test)]
@@ -25,10 +22,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use cookie_store::CookieStore;
 use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, HeaderValue};
 use rustls::pki_types::CertificateDer;
 
+use self::digest::Digest;
 use self::expectations::ResponseContext;
 use self::hop::HopRequest;
 use self::link::{NegotiatedTls, PooledConnection};
@@ -43,6 +40,7 @@ use crate::outcome::{Failure, Hop, HttpResult, RunId};
 use crate::scenario::{Eventually, HumanDuration, Request};
 use crate::values::Values;
 use crate::wire::authorization::bearer;
+use crate::wire::cookies::Cookies;
 use crate::wire::limits::{self, Limits, Room, UNCOUNTED};
 use crate::wire::tls;
 use crate::wire::{Dialer, Protocol, too_large};
@@ -67,7 +65,7 @@ pub(super) struct Session {
     dialer: Dialer,
     limits: Limits,
     tokens: Tokens,
-    cookies: CookieStore,
+    cookies: Cookies,
     /// Idle connections. The lock is never contended; it only makes the session `Sync`.
     kept: Mutex<Vec<PooledConnection>>,
     /// Trace of the run.
@@ -131,24 +129,14 @@ impl RequestPhase {
 
 impl Session {
     pub(super) fn new(tools: &RunServices, trace: Trace) -> Self {
-        let session = Self::of(tools.tls.clone(), tools.dialer.clone(), tools.limits.clone(), tools.tokens.clone());
-        Self { trace, ..session }
-    }
-
-    /// Creates a session of the same run that shares neither cookies nor connections with this one.
-    fn aside(&self) -> Self {
-        Self::of(self.tls.clone(), self.dialer.clone(), self.limits.clone(), Tokens::default())
-    }
-
-    fn of(tls: tls::Trusted, dialer: Dialer, limits: Limits, tokens: Tokens) -> Self {
         Self {
-            tls,
-            dialer,
-            limits,
-            tokens,
-            cookies: CookieStore::default(),
+            tls: tools.tls.clone(),
+            dialer: tools.dialer.clone(),
+            limits: tools.limits.clone(),
+            tokens: tools.tokens.clone(),
+            cookies: Cookies::default(),
             kept: Mutex::default(),
-            trace: Trace::default(),
+            trace,
             step_began: Instant::now(),
             attempt: 0,
             trail: Vec::new(),
@@ -352,33 +340,45 @@ impl Session {
         let mut ask = plan.ask.clone();
         let mut redirects = 0;
         let mut proven = false;
+        let mut digest: Option<Digest> = None;
+        let mut renewed_nonce = false;
         if let ChallengeAuth::OAuth2(client) = &plan.proof {
             self.stage = RequestPhase::Token;
-            let token = self.tokens.get(client, plan, self.aside(), values).await?;
+            let token = self.tokens.get(client, &plan.token_options(), &self.dialer, values).await?;
             ask.headers.insert(AUTHORIZATION, bearer(&token)?);
         }
         loop {
+            if let (ChallengeAuth::Digest { user, password }, Some(digest)) = (&plan.proof, &mut digest)
+                && plan.is_same_origin(&ask.url)
+            {
+                ask.headers.insert(AUTHORIZATION, digest.authorize(&ask, user, password)?);
+            }
             self.hop(plan, &ask, values).await?;
             let answer = self.last.as_mut().expect("a hop that succeeds leaves its answer");
-            if answer.status == 401 && !proven && plan.is_same_origin(&ask.url) {
-                proven = true;
+            if answer.status == 401 && plan.is_same_origin(&ask.url) {
                 match &plan.proof {
-                    ChallengeAuth::Digest { user, password } => {
-                        if let Some(value) = digest::respond(&answer.headers, &ask, user, password)? {
-                            ask.headers.insert(AUTHORIZATION, value);
+                    ChallengeAuth::Digest { .. } => {
+                        // A challenge is answered once per URL, and once more if only the nonce was too old.
+                        let challenged = Digest::new(&answer.headers)?;
+                        let renews = !renewed_nonce && challenged.as_ref().is_some_and(Digest::is_stale);
+                        if challenged.is_some() && (!proven || renews) {
+                            renewed_nonce |= proven;
+                            proven = true;
+                            digest = challenged;
                             continue;
                         }
                     }
-                    ChallengeAuth::OAuth2(client) => {
+                    ChallengeAuth::OAuth2(client) if !proven => {
+                        proven = true;
                         self.stage = RequestPhase::Token;
                         let used = ask.headers.remove(AUTHORIZATION);
                         let used = used.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
                         self.tokens.forget(client, used.trim_start_matches("Bearer "));
-                        let token = self.tokens.get(client, plan, self.aside(), values).await?;
+                        let token = self.tokens.get(client, &plan.token_options(), &self.dialer, values).await?;
                         ask.headers.insert(AUTHORIZATION, bearer(&token)?);
                         continue;
                     }
-                    ChallengeAuth::None => {}
+                    ChallengeAuth::OAuth2(_) | ChallengeAuth::None => {}
                 }
             }
             if plan.follow
@@ -388,11 +388,13 @@ impl Session {
                 if redirects > REDIRECTS {
                     return Err(Failure::new(Reason::Protocol, format!("too many redirects (more than {REDIRECTS})")));
                 }
+                // Another page may belong to another realm.
+                proven &= digest.is_none();
                 ask = next;
                 continue;
             }
             answer.took = began.elapsed();
-            let decoded = answer.decode(LARGEST_BODY).await;
+            let decoded = answer.decode(LARGEST_BODY);
             if let Some(room) = &mut self.room {
                 room.shrink_to(answer.body.len());
             }
@@ -406,7 +408,7 @@ impl Session {
         self.room = None;
         self.chain.clear();
         self.agreed = None;
-        let mut fresh = false;
+        let (mut fresh, mut was_refused) = (false, false);
         loop {
             self.trail.push(Hop {
                 span_id: span_id(),
@@ -448,6 +450,11 @@ impl Session {
                     fresh = true;
                     continue;
                 }
+                Err(unanswered) if unanswered.refused && !was_refused => {
+                    self.trail.pop();
+                    (fresh, was_refused) = (true, true);
+                    continue;
+                }
                 Err(unanswered) => {
                     self.account_for_the_rest();
                     return Err(unanswered.failure);
@@ -456,8 +463,12 @@ impl Session {
             hop.phases.processing = answer.processing;
             hop.status = Some(answer.head.status.as_u16());
             hop.http_version = Some(version(answer.head.version).to_owned());
+            let proxy = link.proxy.as_ref().filter(|_| link.secure.is_none());
+            if let Some(failure) = proxy.and_then(|proxy| proxy.rejection(answer.head.status, &ask.url)) {
+                return Err(failure);
+            }
             self.stage = RequestPhase::Body(Instant::now());
-            cookies::keep(&mut self.cookies, &answer.head.headers, &ask.url);
+            self.cookies.store(&answer.head.headers, &ask.url);
             let headers = std::mem::take(&mut answer.head.headers);
             let aside = plan.follow && redirect::leads_on(answer.head.status.as_u16(), &headers);
             let last = self.last.insert(HttpResponse {

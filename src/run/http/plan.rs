@@ -16,19 +16,19 @@ use super::body;
 use super::fields::{fill, hidden, pairs};
 use super::hop::HopRequest;
 use super::link::port_of;
+use super::response::LARGEST_BODY;
 use super::tokens::OAuth2Client;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::{Authentication, HttpVersion, Request, address_of, proxy_url};
 use crate::values::Values;
-use crate::wire::DialOptions;
-use crate::wire::Proxy;
 use crate::wire::authorization::{basic, bearer, take_login};
 use crate::wire::tls;
+use crate::wire::{DialOptions, FetchOptions, Proxy};
 
 /// User agent that is sent unless the scenario sets another one.
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("wachta/", env!("CARGO_PKG_VERSION")));
-/// Content encodings that [`super::decode`] supports.
+/// Content encodings that [`crate::wire::encoding`] supports.
 const ENCODINGS: HeaderValue = HeaderValue::from_static("gzip, deflate, br, zstd");
 
 /// A prepared request with its connection settings.
@@ -119,7 +119,7 @@ impl RequestPlan {
             None => None,
             Some(proxy) => {
                 let wrong = |why: String| Failure::new(Reason::Configuration, why).at(proxy.span);
-                Some(Proxy::of(proxy_url(&fill(proxy, values)?).map_err(wrong)?)?)
+                Some(Proxy::of(&proxy_url(&fill(proxy, values)?).map_err(wrong)?)?)
             }
         };
         Ok(Self {
@@ -135,18 +135,13 @@ impl RequestPlan {
         })
     }
 
-    /// Creates the plan for requesting a token, with the TLS settings and proxy of this request.
-    pub(super) fn aside(&self, ask: HopRequest) -> Self {
-        Self {
-            home: ask.url.clone(),
-            ask,
-            proof: ChallengeAuth::None,
-            follow: false,
-            config: Arc::clone(&self.config),
-            version: None,
-            proxy: self.proxy.clone(),
-            traceparent: false,
-            pinned: None,
+    /// Returns the settings for requesting a token: the TLS settings and the proxy of this request.
+    pub(super) fn token_options(&self) -> FetchOptions<'_> {
+        FetchOptions {
+            tls: Arc::clone(&self.config),
+            dial: DialOptions::default(),
+            proxy: self.proxy.as_ref(),
+            limit: LARGEST_BODY,
         }
     }
 

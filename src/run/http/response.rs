@@ -5,10 +5,10 @@ use std::time::Duration;
 use hyper::header::HeaderMap;
 use url::Url;
 
-use super::decode;
 use crate::outcome::{Failure, Hop};
 use crate::secret::Masker;
 use crate::values::text;
+use crate::wire::encoding;
 
 /// Maximum size of a response body, both encoded and decoded.
 pub(super) const LARGEST_BODY: usize = 10 << 20;
@@ -31,8 +31,8 @@ pub(super) struct HttpResponse {
 
 impl HttpResponse {
     /// Decodes the body up to a maximum size.
-    pub(super) async fn decode(&mut self, limit: usize) -> Result<(), Failure> {
-        decode::decode(&self.headers, &mut self.body, limit).await
+    pub(super) fn decode(&mut self, limit: usize) -> Result<(), Failure> {
+        encoding::decode(&self.headers, &mut self.body, limit)
     }
 
     /// Returns the body as text, decoded with its character encoding.

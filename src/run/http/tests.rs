@@ -516,6 +516,43 @@ async fn a_digest_answers_the_challenge() {
 }
 
 #[tokio::test]
+async fn a_digest_goes_on_after_redirects_and_with_a_new_nonce() {
+    let challenge = |nonce: &str, more: &str| {
+        let header = format!("www-authenticate: Digest realm=\"r\", nonce=\"{nonce}\", qop=\"auth\"{more}\r\n");
+        answer(401, &header, "")
+    };
+    let server = Server::open(move |asked| {
+        let path = asked.line.trim_start_matches("GET ").to_owned();
+        let Some(value) = asked.header("authorization") else { return challenge("n", "") };
+        let has = |item: &str| value.contains(item);
+        assert!(has(&format!("uri=\"{path}\"")), "{value}");
+        match path.as_str() {
+            "/from" if has("nc=00000001") => redirect(302, "/to"),
+            "/to" if has("nonce=\"n\"") && has("nc=00000002") => answer(200, "", "hello"),
+            // The nonce is too old at the second request.
+            "/first" => redirect(307, "/second"),
+            "/second" if has("nonce=\"n\"") => challenge("m", ", stale=true"),
+            "/second" if has("nonce=\"m\"") && has("nc=00000001") => answer(200, "", "hello"),
+            // A new nonce at every request never leads to an end.
+            "/always" => challenge("x", ", stale=true"),
+            _ => challenge("n", ""),
+        }
+    })
+    .await;
+    let bench = Bench::new();
+    let step =
+        |path: &str| format!("  - GET: {path}\n    basic_auth: {{user: u, password: secret word, digest: true}}\n");
+    bench.passes(&server.flow(&(step("/from") + "    expect: {body: hello}\n"))).await;
+    assert_eq!(server.lines(), ["GET /from", "GET /from", "GET /to"]);
+    bench.passes(&server.flow(&(step("/first") + "    expect: {body: hello}\n"))).await;
+    assert_eq!(server.lines(), ["GET /first", "GET /first", "GET /second", "GET /second"]);
+    bench.fails(&server.flow(&step("/always")), Reason::Status, "returned status 401").await;
+    assert_eq!(server.lines().len(), 3);
+    bench.fails(&server.flow(&step("/wrong")), Reason::Status, "returned status 401").await;
+    assert_eq!(server.lines().len(), 2);
+}
+
+#[tokio::test]
 async fn tokens_are_kept_and_renewed() {
     let given = Arc::new(Mutex::new(0));
     let count = Arc::clone(&given);
@@ -567,7 +604,11 @@ async fn tokens_are_kept_and_renewed() {
         assert!(body.contains("scope=short&client_id=a+b&client_secret=value+of+S"), "{body}");
     }
     bench
-        .fails(&flow("/a", "refuses", ""), Reason::Status, "no token: `token_url` returned status 400 (invalid_client)")
+        .fails(
+            &flow("/a", "refuses", ""),
+            Reason::Status,
+            &format!("no token from `http://{}/refuses`: status 400 (invalid_client)", server.address),
+        )
         .await;
     // A token is a secret, so text that repeats it is masked.
     let outcome = bench.run(&(flow("/a", "token", "") + "    expect: {body: no}\n")).await;
@@ -687,6 +728,12 @@ async fn a_proxy_and_a_pinned_address() {
     let outcome = bench.passes(&text).await;
     assert_eq!(server.asked()[0].header("host"), Some("shop.invalid"));
     assert_eq!(outcome.steps[0].http.as_ref().unwrap().hops[0].address, Some(server.address));
+    // A rejection by the proxy is not taken for a response of the server.
+    let locked = Server::open(|_| answer(407, "proxy-authenticate: Basic realm=\"x\"\r\n", "")).await;
+    let proxy = locked.address;
+    let text = format!("checks:\n  a: {{http: \"http://shop.invalid/a\", proxy: \"http://{proxy}\"}}\n");
+    let told = format!("proxy {proxy}: the proxy returned status 407 for shop.invalid");
+    bench.fails(&text, Reason::Connect, &told).await;
     // Through a proxy to a server that does not exist: a tunnel is requested and rejected.
     let refuses = Server::open(|_| answer(502, "", "")).await;
     let text = format!("checks:\n  a: {{http: \"https://shop.invalid/a\", proxy: \"http://{}\"}}\n", refuses.address);
@@ -726,6 +773,75 @@ async fn versions_of_http() {
     let plain = Server::open(|_| answer(200, "", "")).await;
     let outcome = bench.run(&plain.flow("  - GET: /\n    http_version: \"2\"\n    timeout: 2s\n")).await;
     assert_eq!(outcome.verdict, Verdict::Failed);
+}
+
+/// An HTTP/2 server that does not process the requests on its first connections, which it says with this frame, and then
+/// responds with an empty page.
+async fn refusing(frame: &'static [u8], connections: usize) -> (SocketAddr, Arc<Mutex<usize>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let accepted: Arc<Mutex<usize>> = Arc::default();
+    let count = Arc::clone(&accepted);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let number = {
+                let mut count = count.lock().unwrap();
+                *count += 1;
+                *count
+            };
+            tokio::spawn(async move {
+                // The preface of the client, and its frames up to the request.
+                stream.read_exact(&mut [0; 24]).await.unwrap();
+                loop {
+                    let mut head = [0; 9];
+                    if stream.read_exact(&mut head).await.is_err() {
+                        return;
+                    }
+                    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+                    stream.read_exact(&mut vec![0; length]).await.unwrap();
+                    match head[3] {
+                        // HEADERS
+                        1 => break,
+                        // SETTINGS: the server's own, and the acknowledgement.
+                        4 if head[4] == 0 => {
+                            stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0]).await.unwrap();
+                        }
+                        _ => {}
+                    }
+                }
+                // HEADERS with END_HEADERS and END_STREAM: `:status: 200` of the static table.
+                let page: &[u8] = &[0, 0, 1, 1, 5, 0, 0, 0, 1, 0x88];
+                let _ = stream.write_all(if number <= connections { frame } else { page }).await;
+                let _ = stream.read_to_end(&mut Vec::new()).await;
+            });
+        }
+    });
+    (address, accepted)
+}
+
+#[tokio::test]
+async fn a_request_that_was_not_processed_is_sent_once_more() {
+    // RST_STREAM with REFUSED_STREAM, GOAWAY for no stream at all, and RST_STREAM with INTERNAL_ERROR.
+    const REFUSED: &[u8] = &[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 7];
+    const GOAWAY: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    const FAILED: &[u8] = &[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 2];
+    let bench = Bench::new();
+    let check = async |frame: &'static [u8], connections: usize, expected: Result<(), &str>, opened: usize| {
+        let (address, accepted) = refusing(frame, connections).await;
+        let text = format!(
+            "scenario: T\nbase_url: http://{address}\nsteps:\n  - POST: /a\n    http_version: \"2\"\n    body: x\n"
+        );
+        match expected {
+            Ok(()) => assert_eq!(bench.passes(&text).await.steps[0].http.as_ref().unwrap().hops.len(), 1),
+            Err(message) => drop(bench.fails(&text, Reason::Protocol, message).await),
+        }
+        assert_eq!(*accepted.lock().unwrap(), opened, "{frame:?}");
+    };
+    check(REFUSED, 1, Ok(()), 2).await;
+    check(GOAWAY, 1, Ok(()), 2).await;
+    check(REFUSED, 2, Err("the server reset the HTTP/2 stream (REFUSED_STREAM)"), 2).await;
+    check(GOAWAY, 2, Err("the server closed the HTTP/2 connection (NO_ERROR)"), 2).await;
+    check(FAILED, 1, Err("the server reset the HTTP/2 stream (INTERNAL_ERROR)"), 1).await;
 }
 
 #[tokio::test]

@@ -8,6 +8,8 @@ use tokio::net::UdpSocket;
 
 use super::*;
 
+mod connections;
+
 /// Runs one check and compares the start of its message.
 async fn says(check: &str, expected: &str) {
     says_with(check, Given::default(), expected).await;
@@ -41,6 +43,11 @@ async fn deaf() -> (UdpSocket, SocketAddr) {
 /// Returns a certificate for `localhost` that expires in a number of days, and the authority to trust, which expires in
 /// 400 days.
 fn certificate(days: i64) -> (Arc<rustls::ServerConfig>, String) {
+    certificate_for(&["localhost", "127.0.0.1"], days)
+}
+
+/// Returns a certificate for some names, as [`certificate`] does.
+fn certificate_for(names: &[&str], days: i64) -> (Arc<rustls::ServerConfig>, String) {
     use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
     let day = |days: i64| {
         let at = Utc::now().timestamp() + days * 86_400;
@@ -52,7 +59,7 @@ fn certificate(days: i64) -> (Arc<rustls::ServerConfig>, String) {
     ca.distinguished_name.push(DnType::CommonName, "Test Authority");
     (ca.not_before, ca.not_after) = (day(-30), day(400));
     let authority = ca.self_signed(&ca_key).unwrap();
-    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
     let mut leaf = CertificateParams::new(names).unwrap();
     leaf.distinguished_name.push(DnType::CommonName, "a test");
     (leaf.not_before, leaf.not_after) = (day(-30), day(days));
@@ -333,6 +340,7 @@ fn zone(name: &str, tcp: bool) -> (u16, Vec<Vec<u8>>) {
         "signed.test" => (0x20, vec![vec![192, 0, 2, 9]]),
         "large.test" if !tcp => (0x200, vec![]),
         "large.test" => (0, vec![vec![192, 0, 2, 7]]),
+        "xn--grn-ioa.test" => (0, vec![vec![192, 0, 2, 8]]),
         "mail.test" => (0, vec![[&[0, 10][..], b"\x02mx\xc0\x0c"].concat()]),
         "text.test" => (0, vec![b"\x06v=spf1".to_vec()]),
         "1.2.0.192.in-addr.arpa" => (0, vec![b"\x04host\x04test\x00".to_vec()]),
@@ -440,6 +448,22 @@ async fn health(stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpi
     let _ = hyper::server::conn::http2::Builder::new(executor).serve_connection(stream, service).await;
 }
 
+/// Starts a proxy whose tunnels all lead to one address.
+async fn tunnelling(to: SocketAddr) -> SocketAddr {
+    serving(move |mut stream| async move {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let Ok(byte) = stream.read_u8().await else { return };
+            head.push(byte);
+        }
+        assert!(head.starts_with(b"CONNECT "), "{}", String::from_utf8_lossy(&head));
+        let mut server = TcpStream::connect(to).await.unwrap();
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+        let _ = tokio::io::copy_bidirectional(&mut stream, &mut server).await;
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_grpc_service_is_well() {
     let plain = serving(health).await;
@@ -470,6 +494,11 @@ async fn a_grpc_service_is_well() {
     let port = secure.port();
     says_with(&format!("grpc: \"localhost:{port}\", trust: {{ca: ca.pem}}"), trusting(&pem), "passed").await;
     says(&format!("grpc: \"https://localhost:{port}\""), "failed certificate: ").await;
+    // The address and the proxy replace the resolution of the name, which may be internationalized.
+    let pinned = format!("resolve: \"{plain}\"");
+    says(&format!("grpc: \"grün.invalid:1\", {pinned}"), "passed").await;
+    let proxy = tunnelling(plain).await;
+    says(&format!("grpc: \"grün.invalid:9000\", proxy: \"http://{proxy}\""), "passed").await;
     let old = server(|mut stream| async move {
         let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await;
         let _ = stream.read_to_end(&mut Vec::new()).await;
@@ -484,6 +513,8 @@ async fn a_grpc_service_is_well() {
 async fn a_websocket_says_what_it_should() {
     use futures_util::{SinkExt as _, StreamExt as _};
     use tokio_tungstenite::tungstenite::Message;
+    use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+    use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
     let address = server(|stream| async move {
         let Ok(mut socket) = tokio_tungstenite::accept_async(stream).await else { return };
         while let Some(Ok(message)) = socket.next().await {
@@ -492,7 +523,11 @@ async fn a_websocket_says_what_it_should() {
                     let _ = socket.send(Message::text("wait")).await;
                     let _ = socket.send(Message::binary(b"pong".to_vec())).await;
                 }
-                "bye" => drop(socket.close(None).await),
+                "bye" => {
+                    let (code, reason) = (CloseCode::Policy, "Schlüssel fehlt".into());
+                    drop(socket.close(Some(CloseFrame { code, reason })).await);
+                }
+                "end" => drop(socket.close(None).await),
                 "large" => drop(socket.send(Message::text("x".repeat(2 << 20))).await),
                 _ => {}
             }
@@ -507,7 +542,28 @@ async fn a_websocket_says_what_it_should() {
     check(", send: ping, receive: {starts_with: wa}", "passed").await;
     check(
         ", send: bye, receive: pong",
-        r#"failed assertion: the expected message was not received; expected "pong", got nothing"#,
+        r#"failed assertion: the server closed the WebSocket with 1008 (policy violation): Schlüssel fehlt; expected "pong", got nothing"#,
+    )
+    .await;
+    check(
+        ", send: end, receive: pong",
+        r#"failed assertion: the server closed the WebSocket; expected "pong", got nothing"#,
+    )
+    .await;
+    says(
+        &format!("websocket: \"ws://feed.invalid/feed\", resolve: \"{address}\", send: ping, receive: pong"),
+        "passed",
+    )
+    .await;
+    let proxy = tunnelling(address).await;
+    says(
+        &format!("websocket: \"ws://feed.invalid/feed\", proxy: \"http://{proxy}\", send: ping, receive: pong"),
+        "passed",
+    )
+    .await;
+    check(
+        ", headers: {Sec-WebSocket-Protocol: \"chat, echo\"}",
+        "failed protocol: the server selected none of the offered subprotocols (chat, echo)",
     )
     .await;
     check(", send: ping, receive: gong, timeout: 300ms", "failed timeout: the expected message was not received").await;
@@ -900,6 +956,11 @@ async fn objects_are_young_and_large_enough() {
     .await;
     assert_eq!(asked.lock().unwrap().len(), before, "a wrong signature was taken");
     says(&format!("s3: \"http://{address}/bucket\", key: daily/orders.dump"), "passed").await;
+    let pinned = format!("resolve: \"{address}\"");
+    says(&format!("s3: \"http://store.invalid/bucket\", key: daily/orders.dump, {pinned}"), "passed").await;
+    // Without TLS, a proxy reads the requests itself.
+    let proxy = format!("proxy: \"http://{address}\"");
+    says(&format!("s3: \"http://store.invalid/bucket\", key: daily/orders.dump, {proxy}"), "passed").await;
     let (_socket, closed) = nobody();
     says(&format!("s3: \"http://{closed}/bucket\", key: a"), "failed connect: no connection to ").await;
 }

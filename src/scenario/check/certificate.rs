@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use super::parts;
 use crate::diagnostic::Span;
 use crate::scenario::expect::{ValueType, matcher};
 use crate::scenario::key::{Key, MATCHER, Shape, key};
 use crate::scenario::model::Matcher;
-use crate::scenario::reader::Reader;
+use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::tree::{Entry, Node};
 
 /// Keys of `certificate`.
@@ -18,6 +19,13 @@ pub const CERTIFICATE: &[Key] = &[
     key("protocol", MATCHER, "TLS version: TLS 1.2 or TLS 1.3"),
     key("cipher", MATCHER, "IANA name of the cipher suite, such as TLS_AES_128_GCM_SHA256"),
 ];
+
+/// Short form of the expectation on the validity.
+pub(super) const EXPIRES_AFTER: Key =
+    key("expires_after", Shape::Duration, "short for expect: {certificate: {expires_after: …}}");
+
+/// Keys of `expect` of a check that expects nothing but a certificate.
+pub(super) const EXPECT: &[Key] = &[key("certificate", Shape::Keys(&[CERTIFICATE]), "certificate and TLS session")];
 
 /// Expectation on a certificate.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,6 +65,27 @@ impl CertificateFact {
             Self::ExpiresAfter(_) => None,
         }
     }
+}
+
+/// Reads the expectations of a check, under `expect` or in their short form.
+pub(super) fn expectations(r: &mut Reader, fields: &Fields<'_>) -> Option<Vec<CertificateExpectation>> {
+    let short = match fields.entry("expires_after") {
+        Some(entry) => fact(r, entry).map(|fact| vec![fact]),
+        None => Some(Vec::new()),
+    };
+    let inner = parts::under_expect(r, fields, EXPECT);
+    let node = inner.as_ref().and_then(|fields| fields.get("certificate"));
+    if let (Some(entry), Some(_)) = (fields.entry("expires_after"), node.and_then(|node| node.get("expires_after"))) {
+        r.fail_with(entry.key_span, "`expires_after` is given here and under `expect`", "keep one of them");
+    }
+    let facts = match node {
+        Some(node) => read(r, node),
+        None => Some(Vec::new()),
+    };
+    inner?;
+    let mut expect = short?;
+    expect.extend(facts?);
+    Some(expect)
 }
 
 /// Reads `certificate`.

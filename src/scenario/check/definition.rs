@@ -67,22 +67,27 @@ impl Check {
 
     /// Returns the files that the check references.
     pub fn files(&self) -> Vec<&Spanned<Template>> {
-        let trust = match self {
-            Self::Tcp(check) => &check.trust,
-            Self::Tls(check) => &check.trust,
-            Self::Grpc(check) => match &check.trust {
-                Some(trust) => trust,
-                None => return Vec::new(),
-            },
-            _ => return Vec::new(),
+        let connection = match self {
+            Self::Tcp(check) => &check.connection,
+            Self::Tls(check) => &check.connection,
+            Self::Dns(check) => &check.connection,
+            Self::Postgres(check) => &check.connection,
+            Self::Redis(check) => &check.connection,
+            Self::Grpc(check) => &check.connection,
+            Self::Websocket(check) => &check.connection,
+            Self::S3(check) => &check.connection,
+            Self::Ping(_) | Self::Ntp(_) | Self::Heartbeat(_) | Self::Exec(_) => return Vec::new(),
         };
-        trust.files()
+        connection.files()
     }
 
     /// Returns the spans of the expectations that a failure can refer to.
     pub fn spans(&self) -> Vec<Span> {
         let (expected, limit): (Vec<&Expected>, _) = match self {
-            Self::Tcp(check) => (check.receive.iter().collect(), &check.faster_than),
+            Self::Tcp(check) => {
+                let facts = check.expect.iter().map(|fact| fact.span).chain(check.receive.iter().map(|one| one.span));
+                return facts.chain(check.faster_than.iter().map(|limit| limit.span)).collect();
+            }
             Self::Tls(check) => {
                 let facts = check.expect.iter().map(|fact| fact.span);
                 return facts.chain(check.faster_than.iter().map(|limit| limit.span)).collect();

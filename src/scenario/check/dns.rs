@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::connection::{self, ConnectionSettings, PROXY, RESOLVE, TRUST_KEY};
 use super::parts::{self, Expected};
 use crate::diagnostic::Spanned;
 use crate::scenario::expect::ValueType;
@@ -20,6 +21,9 @@ pub const KIND: ActionSpec = ActionSpec {
             Shape::Text,
             "name server: ADDRESS or ADDRESS:PORT, tls://HOST, https://HOST/dns-query (default: the first of the system)",
         ),
+        TRUST_KEY,
+        RESOLVE,
+        PROXY,
         FASTER_THAN,
         key("expect", Shape::Keys(&[EXPECT]), "expectations on the response (default: at least one record)"),
     ],
@@ -86,7 +90,19 @@ impl Server {
         };
         read.ok_or_else(bad)
     }
+
+    /// Returns the key of the connection settings that a query to this server cannot use.
+    pub fn unusable(&self, settings: &ConnectionSettings) -> Option<&'static str> {
+        match self {
+            Self::Plain(..) if settings.trust.is_some() => Some("trust"),
+            Self::Plain(..) if settings.proxy.is_some() => Some("proxy"),
+            _ => None,
+        }
+    }
 }
+
+/// Problem of settings that apply only to a server over TLS or HTTPS.
+pub const NEEDS_TLS: &str = "needs a server over TLS or HTTPS";
 
 /// DNS check.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,6 +113,8 @@ pub struct DnsCheck {
     pub record: RecordType,
     /// Name server to query (default: the first one of the system).
     pub server: Option<Spanned<Template>>,
+    /// Settings of the connection to the name server.
+    pub connection: ConnectionSettings,
     /// Expected records of the response.
     pub answer: Option<Expected>,
     /// Expected response code (default: `NOERROR`).
@@ -121,6 +139,22 @@ pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<DnsChe
         None => Some(RecordType::A),
     };
     let server = parts::given(fields, "server", |node| parts::target(r, node, "`server`", Server::parse));
+    let is_plain = match &server {
+        Some(Some(server)) => {
+            server.value.as_literal().is_some_and(|text| matches!(Server::parse(text), Ok(Server::Plain(..))))
+        }
+        Some(None) => {
+            let problem = "has no effect without `server`";
+            connection::refuse(r, fields, &["resolve"], problem, "write the address into `server`");
+            true
+        }
+        None => false,
+    };
+    if is_plain {
+        let advice = "write `server: tls://HOST` or `server: https://HOST/dns-query`";
+        connection::refuse(r, fields, &["trust", "proxy"], NEEDS_TLS, advice);
+    }
+    let connection = connection::settings(r, fields);
     let inner = parts::under_expect(r, fields, EXPECT);
     let (mut answer, mut rcode, mut dnssec) = (Some(None), Some(None), Some(None));
     if let Some(inner) = &inner {
@@ -135,6 +169,7 @@ pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<DnsChe
         name: name?,
         record: record?,
         server: server?,
+        connection: connection?,
         answer: answer?,
         rcode: rcode?,
         dnssec: dnssec?,

@@ -2,21 +2,22 @@
 
 use std::time::Duration;
 
+use super::connection::{self, ConnectionSettings, PROXY, RESOLVE, TRUST_KEY};
 use super::parts;
 use crate::diagnostic::Spanned;
-use crate::scenario::key::{ActionSpec, FASTER_THAN, Shape, TRUST, key};
-use crate::scenario::model::Trust;
+use crate::scenario::key::{ActionSpec, FASTER_THAN, Shape, key};
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
 use crate::scenario::tree::Node;
-use crate::scenario::trust;
 
 /// Keys of the check.
 pub const KIND: ActionSpec = ActionSpec {
     key: key("grpc", Shape::Text, "host:port whose health is checked; https://host:port, or with `trust`: over TLS"),
     sibling_keys: &[
         key("service", Shape::Text, "service name (default: the whole server)"),
-        key("trust", Shape::Keys(&[TRUST]), "trusted certificates"),
+        TRUST_KEY,
+        RESOLVE,
+        PROXY,
         FASTER_THAN,
     ],
 };
@@ -28,8 +29,8 @@ pub struct GrpcCheck {
     pub address: Spanned<Template>,
     /// Service to query (default: the server as a whole).
     pub service: Option<Spanned<Template>>,
-    /// Trusted certificates; TLS is used if this is set.
-    pub trust: Option<Trust>,
+    /// Settings of the connection; TLS is used if `trust` is set.
+    pub connection: ConnectionSettings,
     /// Maximum time from the start to the response.
     pub faster_than: Option<Spanned<Duration>>,
 }
@@ -48,7 +49,7 @@ pub fn address(text: &str) -> Result<(String, u16, bool), String> {
 pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<GrpcCheck> {
     let address = parts::target(r, target, "`grpc`", address);
     let service = parts::given(fields, "service", |node| r.template(node, "`service`"));
-    let trust = parts::given(fields, "trust", |node| trust::trust(r, Some(node)));
+    let connection = connection::settings(r, fields);
     let faster_than = parts::limit(r, fields, "faster_than");
-    Some(GrpcCheck { address: address?, service: service?, trust: trust?, faster_than: faster_than? })
+    Some(GrpcCheck { address: address?, service: service?, connection: connection?, faster_than: faster_than? })
 }

@@ -2,6 +2,7 @@
 //! `run/check` implements the check.
 
 pub mod certificate;
+pub mod connection;
 mod definition;
 pub mod dns;
 pub mod exec;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::connection::{self, ConnectionSettings, RESOLVE};
 use super::parts::{self, Expected};
 use super::quantity;
 use crate::diagnostic::Spanned;
@@ -13,7 +14,7 @@ use crate::scenario::tree::Node;
 /// Keys of the check.
 pub const KIND: ActionSpec = ActionSpec {
     key: key("ntp", Shape::Text, "host or host:port of a time server (default port: 123)"),
-    sibling_keys: &[FASTER_THAN, key("expect", Shape::Keys(&[EXPECT]), "expectations on its clock")],
+    sibling_keys: &[RESOLVE, FASTER_THAN, key("expect", Shape::Keys(&[EXPECT]), "expectations on its clock")],
 };
 
 /// Keys of `expect`.
@@ -24,6 +25,8 @@ pub const EXPECT: &[Key] = &[key("offset", MATCHER, "difference between its cloc
 pub struct NtpCheck {
     /// Server address: `host` or `host:port`.
     pub address: Spanned<Template>,
+    /// Settings of the connection, of which only `resolve` applies.
+    pub connection: ConnectionSettings,
     /// Expected absolute clock offset in seconds.
     pub offset: Option<Expected>,
     /// Maximum time from the start to the response.
@@ -38,9 +41,10 @@ pub fn address(text: &str) -> Result<(String, u16), String> {
 /// Reads the check.
 pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<NtpCheck> {
     let address = parts::target(r, target, "`ntp`", address);
+    let connection = connection::settings(r, fields);
     let inner = parts::under_expect(r, fields, EXPECT);
     let offset = inner.as_ref().map_or(Some(None), |inner| quantity::durations(r, inner, "offset"));
     let faster_than = parts::limit(r, fields, "faster_than");
     inner?;
-    Some(NtpCheck { address: address?, offset: offset?, faster_than: faster_than? })
+    Some(NtpCheck { address: address?, connection: connection?, offset: offset?, faster_than: faster_than? })
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use percent_encoding::percent_decode_str;
+
 use crate::diagnostic::{Span, Spanned};
 use crate::scenario::expect::{ValueType, matcher};
 use crate::scenario::key::Key;
@@ -42,9 +44,11 @@ pub fn host_and_port(text: &str, default: Option<u16>) -> Option<(String, u16)> 
     plain.then(|| (host.to_owned(), port))
 }
 
-/// Returns the host of a URL in the form used for name resolution: an IPv6 address without its brackets.
+/// Returns the host of a URL in the form used for name resolution: an IPv6 address without its brackets, and a name
+/// without percent-encoding, which URLs of unknown schemes use for internationalized names.
 pub fn host_of(url: &url::Url) -> Option<String> {
-    url.host_str().filter(|host| !host.is_empty()).map(|host| host.trim_matches(['[', ']']).to_owned())
+    let host = url.host_str().filter(|host| !host.is_empty())?;
+    Some(percent_decode_str(host.trim_matches(['[', ']'])).decode_utf8_lossy().into_owned())
 }
 
 /// Reads an optional value. The outer `None` means that an error was reported.

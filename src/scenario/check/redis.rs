@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::connection::{self, ConnectionSettings, PROXY, RESOLVE, TRUST_KEY};
 use super::parts::{self, Expected};
 use crate::diagnostic::Spanned;
 use crate::scenario::expect::ValueType;
@@ -15,6 +16,9 @@ pub const KIND: ActionSpec = ActionSpec {
     key: key("redis", Shape::Text, "redis://[user:password@]host[:port][/database], or rediss:// over TLS"),
     sibling_keys: &[
         key("command", Shape::List(&Shape::Text), "command and its arguments (default: [PING])"),
+        TRUST_KEY,
+        RESOLVE,
+        PROXY,
         FASTER_THAN,
         key("expect", Shape::Keys(&[EXPECT]), "expectations on the response"),
     ],
@@ -23,6 +27,9 @@ pub const KIND: ActionSpec = ActionSpec {
 /// Keys of `expect`.
 pub const EXPECT: &[Key] = &[key("value", MATCHER, "the response: a number, a text, or a list of them; nil: nothing")];
 
+/// Problem of `trust` beside a URL without TLS.
+pub const NEEDS_TLS: &str = "has no effect without TLS";
+
 /// Redis check.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RedisCheck {
@@ -30,6 +37,8 @@ pub struct RedisCheck {
     pub url: Spanned<Template>,
     /// Command and its arguments.
     pub command: Vec<Spanned<Template>>,
+    /// Settings of the connection; `trust` applies to `rediss://`.
+    pub connection: ConnectionSettings,
     /// Expected reply.
     pub value: Option<Expected>,
     /// Maximum time from the start to the reply.
@@ -51,6 +60,11 @@ pub fn url(text: &str) -> Result<url::Url, String> {
 /// Reads the check.
 pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<RedisCheck> {
     let url = parts::target(r, target, "`redis`", url);
+    let is_plain = |url: &Spanned<Template>| url.value.as_literal().is_some_and(|text| text.starts_with("redis://"));
+    if url.as_ref().is_some_and(is_plain) {
+        connection::refuse(r, fields, &["trust"], NEEDS_TLS, "write rediss:// in the URL");
+    }
+    let connection = connection::settings(r, fields);
     let command = match fields.get("command") {
         None => Some(Vec::new()),
         Some(node) => r.list(node, "`command`").and_then(|items| {
@@ -66,5 +80,5 @@ pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<RedisC
     let value = inner.as_ref().map_or(Some(None), |inner| parts::expected(r, inner, "value", ValueType::Any));
     let faster_than = parts::limit(r, fields, "faster_than");
     inner?;
-    Some(RedisCheck { url: url?, command: command?, value: value?, faster_than: faster_than? })
+    Some(RedisCheck { url: url?, command: command?, connection: connection?, value: value?, faster_than: faster_than? })
 }

@@ -1,5 +1,6 @@
 //! `s3` check: number, age and size of the objects in a bucket.
 
+use super::connection::{self, ConnectionSettings, NEEDS_TLS, PROXY, RESOLVE, TRUST_KEY};
 use super::parts::{self, Expected};
 use super::quantity;
 use crate::diagnostic::Spanned;
@@ -16,6 +17,9 @@ pub const KIND: ActionSpec = ActionSpec {
         key("key", Shape::Text, "key of an object; with a * at its end: the newest of all objects with this prefix"),
         key("credentials", Shape::Keys(&[CREDENTIALS]), "access key (default: none, for a public bucket)"),
         key("region", Shape::Text, "region of the bucket (default: us-east-1)"),
+        TRUST_KEY,
+        RESOLVE,
+        PROXY,
         key("expect", Shape::Keys(&[EXPECT]), "expectations (default: the object exists)"),
     ],
 };
@@ -43,6 +47,8 @@ pub struct S3Check {
     pub key: Spanned<Template>,
     /// Credentials; without them the requests are anonymous.
     pub credentials: Option<Credentials>,
+    /// Settings of the connection; `trust` applies to `https://` and `s3://`.
+    pub connection: ConnectionSettings,
     /// Region of the bucket (default: `us-east-1`).
     pub region: Option<Spanned<Template>>,
     /// Expected age of the newest object, in seconds.
@@ -94,6 +100,11 @@ pub fn bucket(text: &str) -> Result<(Option<url::Url>, String), String> {
 /// Reads the check.
 pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<S3Check> {
     let bucket = parts::target(r, target, "`s3`", bucket);
+    let is_plain = |url: &Spanned<Template>| url.value.as_literal().is_some_and(|text| text.starts_with("http://"));
+    if bucket.as_ref().is_some_and(is_plain) {
+        connection::refuse(r, fields, &["trust"], NEEDS_TLS, "write https:// in the URL");
+    }
+    let connection = connection::settings(r, fields);
     let key = match fields.get("key") {
         Some(node) => parts::target(r, node, "`key`", |text| {
             let stars = text.matches('*').count();
@@ -119,6 +130,7 @@ pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<S3Chec
         bucket: bucket?,
         key: key?,
         credentials: credentials?,
+        connection: connection?,
         region: region?,
         age: age?,
         size: size?,

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
+use super::certificate::{self, CertificateExpectation, EXPECT, EXPIRES_AFTER};
+use super::connection::{self, ConnectionSettings, PROXY, RESOLVE};
 use super::parts::{self, Expected};
 use crate::diagnostic::Spanned;
 use crate::scenario::expect::ValueType;
 use crate::scenario::key::{ActionSpec, FASTER_THAN, MATCHER, Shape, TRUST, key};
-use crate::scenario::model::Trust;
 use crate::scenario::reader::{Fields, Reader};
 use crate::scenario::template::Template;
 use crate::scenario::tree::Node;
-use crate::scenario::{trust, url};
+use crate::scenario::url;
 
 /// Keys of the check.
 pub const KIND: ActionSpec = ActionSpec {
@@ -18,6 +19,10 @@ pub const KIND: ActionSpec = ActionSpec {
     sibling_keys: &[
         key("starttls", Shape::Words(&StartTls::WORDS), "protocol with which to upgrade to TLS first"),
         key("trust", Shape::Keys(&[TRUST]), "trusted certificates, with `starttls`"),
+        RESOLVE,
+        PROXY,
+        EXPIRES_AFTER,
+        key("expect", Shape::Keys(&[EXPECT]), "expectations on the certificate, with `starttls`"),
         key("send", Shape::Text, "data to send after connecting, and after the TLS upgrade with `starttls`"),
         key("receive", MATCHER, "data that must be received"),
         FASTER_THAN,
@@ -27,12 +32,14 @@ pub const KIND: ActionSpec = ActionSpec {
 /// TCP check.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TcpCheck {
-    /// Locator address as `host:port`.
+    /// Server address as `host:port`.
     pub address: Spanned<Template>,
     /// Protocol whose upgrade to TLS is used.
     pub starttls: Option<StartTls>,
-    /// Trusted certificates of the TLS connection.
-    pub trust: Trust,
+    /// Settings of the connection; `trust` applies after `starttls`.
+    pub connection: ConnectionSettings,
+    /// Expectations on the certificate.
+    pub expect: Vec<CertificateExpectation>,
     /// Text to send after connecting.
     pub send: Option<Spanned<Template>>,
     /// Expected data from the peer.
@@ -75,17 +82,20 @@ pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<TcpChe
         let word = r.word(node, "protocol", &StartTls::WORDS)?;
         StartTls::WORDS.iter().position(|known| *known == word).map(|at| StartTls::ALL[at])
     });
-    if let (Some(entry), None) = (fields.entry("trust"), fields.get("starttls")) {
-        r.fail_with(entry.key_span, "`trust` has no effect without `starttls`", "add `starttls`, or use `tls:`");
+    if fields.get("starttls").is_none() {
+        let (keys, problem) = (&["trust", "expires_after", "expect"], "has no effect without `starttls`");
+        connection::refuse(r, fields, keys, problem, "add `starttls`, or use `tls:`");
     }
-    let trust = trust::trust(r, fields.get("trust"));
+    let connection = connection::settings(r, fields);
+    let expect = certificate::expectations(r, fields);
     let send = parts::given(fields, "send", |node| r.template(node, "`send`"));
     let receive = parts::expected(r, fields, "receive", ValueType::Text);
     let faster_than = parts::limit(r, fields, "faster_than");
     Some(TcpCheck {
         address: address?,
         starttls: starttls?,
-        trust: trust?,
+        connection: connection?,
+        expect: expect?,
         send: send?,
         receive: receive?,
         faster_than: faster_than?,

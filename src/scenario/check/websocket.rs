@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::connection::{self, ConnectionSettings, NEEDS_TLS, PROXY, RESOLVE, TRUST_KEY};
 use super::parts::{self, Expected};
 use crate::diagnostic::Spanned;
 use crate::scenario::expect::ValueType;
@@ -16,6 +17,9 @@ pub const KIND: ActionSpec = ActionSpec {
     key: key("websocket", Shape::Text, "URL starting with ws:// or wss://"),
     sibling_keys: &[
         key("headers", Shape::Map(&Shape::Text), "headers of the handshake"),
+        TRUST_KEY,
+        RESOLVE,
+        PROXY,
         key("send", Shape::Text, "message to send after the connection is open"),
         key("receive", MATCHER, "message that must be received; earlier messages are ignored"),
         FASTER_THAN,
@@ -29,6 +33,8 @@ pub struct WebsocketCheck {
     pub url: Spanned<Template>,
     /// Headers of the handshake.
     pub headers: Vec<(String, Spanned<Template>)>,
+    /// Settings of the connection; `trust` applies to `wss://`.
+    pub connection: ConnectionSettings,
     /// Message to send after the connection is open.
     pub send: Option<Spanned<Template>>,
     /// Expected message.
@@ -48,6 +54,11 @@ pub fn url(text: &str) -> Result<url::Url, String> {
 /// Reads the check.
 pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<WebsocketCheck> {
     let url = parts::target(r, target, "`websocket`", url);
+    let is_plain = |url: &Spanned<Template>| url.value.as_literal().is_some_and(|text| text.starts_with("ws://"));
+    if url.as_ref().is_some_and(is_plain) {
+        connection::refuse(r, fields, &["trust"], NEEDS_TLS, "write wss:// in the URL");
+    }
+    let connection = connection::settings(r, fields);
     let headers = match fields.get("headers") {
         Some(node) => headers::headers(r, node),
         None => Some(Vec::new()),
@@ -55,5 +66,12 @@ pub fn read(r: &mut Reader, target: &Node, fields: &Fields<'_>) -> Option<Websoc
     let send = parts::given(fields, "send", |node| r.template(node, "`send`"));
     let receive = parts::expected(r, fields, "receive", ValueType::Text);
     let faster_than = parts::limit(r, fields, "faster_than");
-    Some(WebsocketCheck { url: url?, headers: headers?, send: send?, receive: receive?, faster_than: faster_than? })
+    Some(WebsocketCheck {
+        url: url?,
+        headers: headers?,
+        connection: connection?,
+        send: send?,
+        receive: receive?,
+        faster_than: faster_than?,
+    })
 }

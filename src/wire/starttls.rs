@@ -5,11 +5,11 @@
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use super::connection::broken;
+use super::failure::connection_lost;
 use crate::names::Reason;
 use crate::outcome::Failure;
 use crate::scenario::check::tcp::StartTls;
-use crate::values::expect::cut;
+use crate::secret::cut;
 
 /// Maximum length of a line, in bytes.
 const LONGEST_LINE: usize = 8 << 10;
@@ -81,7 +81,7 @@ where
         }
         StartTls::Postgres => {
             say(stream, &[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f]).await?;
-            match stream.read_u8().await.map_err(|e| broken(&e))? {
+            match stream.read_u8().await.map_err(|e| connection_lost(&e))? {
                 b'S' => Ok(()),
                 other => Err(refused(&char::from(other).to_string())),
             }
@@ -90,8 +90,8 @@ where
 }
 
 async fn say<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> Result<(), Failure> {
-    stream.write_all(bytes).await.map_err(|e| broken(&e))?;
-    stream.flush().await.map_err(|e| broken(&e))
+    stream.write_all(bytes).await.map_err(|e| connection_lost(&e))?;
+    stream.flush().await.map_err(|e| connection_lost(&e))
 }
 
 /// Reads one line and returns it without the line break.
@@ -104,7 +104,7 @@ async fn line<S: AsyncRead + Unpin>(stream: &mut S) -> Result<String, Failure> {
 async fn until<S: AsyncRead + Unpin>(stream: &mut S, ends: &[&str]) -> Result<String, Failure> {
     let mut said = Vec::new();
     loop {
-        said.push(stream.read_u8().await.map_err(|e| broken(&e))?);
+        said.push(stream.read_u8().await.map_err(|e| connection_lost(&e))?);
         if ends.iter().any(|end| said.ends_with(end.as_bytes())) {
             return Ok(String::from_utf8_lossy(&said).into_owned());
         }
@@ -148,7 +148,7 @@ async fn ber<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Vec<u8>, Failure> {
         stream.read_exact(&mut content).await?;
         Ok(content)
     };
-    read.await.map_err(|e: std::io::Error| broken(&e))
+    read.await.map_err(|e: std::io::Error| connection_lost(&e))
 }
 
 fn begins(said: &str, wanted: &str) -> Result<(), Failure> {

@@ -1,7 +1,9 @@
-//! DNS messages of a DNS check: encodes the query and decodes the response into records in presentation format.
+//! Query of a DNS check, and its answer with records in presentation format.
 
+use std::net::IpAddr;
+
+use super::message::{self, Message};
 use crate::scenario::check::dns::RecordType;
-use crate::wire::dns::{self, Message};
 
 /// Class of internet records.
 const IN: u16 = 1;
@@ -20,13 +22,13 @@ pub struct DnsResponse {
 }
 
 fn number(record: RecordType) -> u16 {
-    dns::kind(record.as_str()).expect("every type of a check is one of DNS")
+    message::kind(record.as_str()).expect("every type of a check is one of DNS")
 }
 
 /// Encodes a query with recursion desired and a buffer size of 1232 bytes. Returns `None` if `name` is not a valid
 /// domain name.
-pub fn question(id: u16, name: &str, record: RecordType) -> Option<Vec<u8>> {
-    let mut bytes = dns::question(id, name, number(record), IN, true)?;
+pub fn query(id: u16, name: &str, record: RecordType) -> Option<Vec<u8>> {
+    let mut bytes = message::question(id, name, number(record), IN, true)?;
     // AD asks the server to report whether it validated the answer (RFC 6840, section 5.7). One additional record
     // follows.
     (bytes[3], bytes[11]) = (0x20, 1);
@@ -36,17 +38,17 @@ pub fn question(id: u16, name: &str, record: RecordType) -> Option<Vec<u8>> {
 }
 
 /// Decodes the response to a query. Returns `None` if it answers another query or cannot be parsed.
-pub fn answer(bytes: &[u8], question: &[u8], record: RecordType) -> Option<DnsResponse> {
-    let (message, question) = (Message::parse(bytes)?, Message::parse(question)?);
+pub fn answer(bytes: &[u8], query: &[u8], record: RecordType) -> Option<DnsResponse> {
+    let (message, query) = (Message::parse(bytes)?, Message::parse(query)?);
     // A server that cannot parse the query may omit it from the response.
-    let repeated = message.asked == question.asked || message.asked.is_empty() && message.rcode != 0;
-    if !message.response || message.id != question.id || !repeated {
+    let repeated = message.asked == query.asked || message.asked.is_empty() && message.rcode != 0;
+    if !message.response || message.id != query.id || !repeated {
         return None;
     }
     let wanted = number(record);
     let of_type = message.answers.iter().filter(|one| (one.kind, one.class) == (wanted, IN));
     let records = of_type.map(|one| Some(plain(record, one.data()?))).collect::<Option<Vec<_>>>()?;
-    let rcode = match dns::rcode_name(message.rcode) {
+    let rcode = match message::rcode_name(message.rcode) {
         "unknown" => message.rcode.to_string(),
         name => name.to_owned(),
     };
@@ -98,6 +100,22 @@ fn unquoted(data: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// Returns the name for the reverse lookup of an address. Anything else is taken as such a name and returned unchanged.
+pub fn reverse_name(text: &str) -> String {
+    match text.parse() {
+        Ok(IpAddr::V4(address)) => {
+            let [a, b, c, d] = address.octets();
+            format!("{d}.{c}.{b}.{a}.in-addr.arpa")
+        }
+        Ok(IpAddr::V6(address)) => {
+            let digits: String =
+                address.octets().iter().rev().map(|byte| format!("{:x}.{:x}.", byte & 0xf, byte >> 4)).collect();
+            format!("{digits}ip6.arpa")
+        }
+        Err(_) => text.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,7 +140,7 @@ mod tests {
     #[test]
     fn every_record_is_written_as_people_write_it() {
         let check = |record: RecordType, data: &[u8], expected: &str| {
-            let question = question(7, "Example.com.", record).unwrap();
+            let question = query(7, "Example.com.", record).unwrap();
             let read = answer(&reply(&question, 0x81a0, record, &[data]), &question, record).unwrap();
             assert_eq!((read.rcode.as_str(), read.records.as_slice()), ("NOERROR", &[expected.to_owned()][..]));
             assert!(read.verified && !read.truncated);
@@ -144,16 +162,16 @@ mod tests {
 
     #[test]
     fn what_is_no_answer_is_none() {
-        let question = question(7, "example.com", RecordType::A).unwrap();
+        let question = query(7, "example.com", RecordType::A).unwrap();
         let good = reply(&question, 0x8180, RecordType::A, &[&[1, 2, 3, 4], &[1, 2, 3, 5]]);
         assert_eq!(answer(&good, &question, RecordType::A).unwrap().records.len(), 2);
         // Truncated at any position, it is rejected without a panic.
         for end in 0..good.len() {
             assert_eq!(answer(&good[..end], &question, RecordType::A), None, "{end}");
         }
-        let other = super::question(8, "example.com", RecordType::A).unwrap();
+        let other = super::query(8, "example.com", RecordType::A).unwrap();
         assert_eq!(answer(&good, &other, RecordType::A), None, "another id");
-        let other = super::question(7, "example.org", RecordType::A).unwrap();
+        let other = super::query(7, "example.org", RecordType::A).unwrap();
         assert_eq!(answer(&good, &other, RecordType::A), None, "another name");
         assert_eq!(answer(&question, &question, RecordType::A), None, "a question");
         // A name that points to itself, and one that points ahead.
@@ -165,7 +183,15 @@ mod tests {
         let refused = answer(&reply(&question, 0x8185, RecordType::A, &[]), &question, RecordType::A).unwrap();
         assert_eq!((refused.rcode.as_str(), refused.records.len()), ("REFUSED", 0));
         for bad in ["a..b", &"a".repeat(64), &"a.".repeat(200)] {
-            assert_eq!(super::question(1, bad, RecordType::A), None, "{bad}");
+            assert_eq!(super::query(1, bad, RecordType::A), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn addresses_are_turned_around() {
+        assert_eq!(reverse_name("192.0.2.1"), "1.2.0.192.in-addr.arpa");
+        let six = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa";
+        assert_eq!(reverse_name("2001:db8::1"), six);
+        assert_eq!(reverse_name("a.example"), "a.example");
     }
 }

@@ -1,13 +1,62 @@
-//! Cookies of one run, stored as in browsers (RFC 6265).
+//! Cookies, stored as in browsers (RFC 6265).
 
 use cookie_store::{CookieStore, RawCookie};
-use hyper::header::{HeaderMap, SET_COOKIE};
-use url::Url;
+use hyper::header::{HeaderMap, HeaderValue, SET_COOKIE};
+use psl::{List, Psl as _};
+use url::{Host, Url};
 
-/// Stores, replaces and removes the cookies that a response from `url` sets.
-pub(super) fn keep(cookies: &mut CookieStore, headers: &HeaderMap, url: &Url) {
-    let texts = headers.get_all(SET_COOKIE).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    cookies.store_response_cookies(texts.filter_map(|text| RawCookie::parse(with_plain_expiry(&text)).ok()), url);
+/// Cookies of one client.
+#[derive(Debug, Default)]
+pub struct Cookies(CookieStore);
+
+impl Cookies {
+    /// Stores, replaces and removes the cookies that a response from `url` sets.
+    pub fn store(&mut self, headers: &HeaderMap, url: &Url) {
+        let texts =
+            headers.get_all(SET_COOKIE).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let cookies = texts.filter_map(|text| RawCookie::parse(with_plain_expiry(&text)).ok());
+        self.0.store_response_cookies(cookies.filter_map(|cookie| within_site(cookie, url)), url);
+    }
+
+    /// Returns the `Cookie` header of a request, or `None` without cookies for the URL.
+    pub fn header(&self, url: &Url) -> Option<HeaderValue> {
+        let mut text = String::new();
+        for (name, value) in self.0.get_request_values(url) {
+            if !text.is_empty() {
+                text.push_str("; ");
+            }
+            text.push_str(name);
+            text.push('=');
+            text.push_str(value);
+        }
+        if text.is_empty() {
+            return None;
+        }
+        let mut value = HeaderValue::try_from(text).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+
+    /// Returns the value of a cookie that a request to the URL would carry.
+    pub fn value(&self, url: &Url, name: &str) -> Option<&str> {
+        self.0.get_request_values(url).find(|(key, _)| *key == name).map(|(_, value)| value)
+    }
+}
+
+/// Returns a cookie, unless its domain is a public suffix such as `co.uk`, for which it would be sent to the sites of
+/// others (RFC 6265, section 5.3, step 5). If the server itself has that name, the cookie is for this server only.
+fn within_site(mut cookie: RawCookie<'static>, url: &Url) -> Option<RawCookie<'static>> {
+    let Some(domain) = cookie.domain().filter(|domain| !domain.is_empty()) else { return Some(cookie) };
+    let Ok(Host::Domain(domain)) = Host::parse(domain) else { return Some(cookie) };
+    // A name without a known suffix counts as one if it has a single label.
+    if List.suffix(domain.as_bytes()).is_none_or(|suffix| suffix.as_bytes() != domain.as_bytes()) {
+        return Some(cookie);
+    }
+    if url.host_str() != Some(domain.as_str()) {
+        return None;
+    }
+    cookie.unset_domain();
+    Some(cookie)
 }
 
 /// Rewrites the `Expires` attribute of a cookie into the format that every parser supports. Omits a date that is
@@ -124,14 +173,15 @@ mod tests {
     fn cookies_end_when_their_server_says_so() {
         let url = Url::parse("http://127.0.0.1/").unwrap();
         let check = |set: &[&str], expected: &[&str]| {
-            let mut cookies = CookieStore::default();
+            let mut cookies = Cookies::default();
             for text in set {
                 let mut headers = HeaderMap::new();
                 headers.append(SET_COOKIE, text.parse().unwrap());
-                keep(&mut cookies, &headers, &url);
+                cookies.store(&headers, &url);
             }
-            let mut left: Vec<String> =
-                cookies.get_request_values(&url).map(|(name, value)| format!("{name}={value}")).collect();
+            let left = cookies.header(&url);
+            let left = left.as_ref().map_or("", |left| left.to_str().unwrap());
+            let mut left: Vec<&str> = left.split("; ").filter(|pair| !pair.is_empty()).collect();
             left.sort_unstable();
             assert_eq!(left, expected, "{set:?}");
         };
@@ -151,5 +201,29 @@ mod tests {
         check(&["a=1; Expires=0"], &["a=1"]);
         check(&["a=1; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=60"], &["a=1"]);
         check(&["a=x;y=2", "b=a=b=c"], &["a=x", "b=a=b=c"]);
+    }
+    #[test]
+    fn cookies_of_a_public_suffix_are_refused() {
+        let check = |url: &str, domain: &str, to: &str, expected: bool| {
+            let mut cookies = Cookies::default();
+            let mut headers = HeaderMap::new();
+            headers.append(SET_COOKIE, HeaderValue::from_str(&format!("a=1; Domain={domain}")).unwrap());
+            cookies.store(&headers, &Url::parse(url).unwrap());
+            assert_eq!(cookies.header(&Url::parse(to).unwrap()).is_some(), expected, "{domain} from {url} to {to}");
+        };
+        let (shop, other) = ("http://shop.co.uk/", "http://other.co.uk/");
+        check(shop, "co.uk", shop, false);
+        check(shop, "co.uk", other, false);
+        check(shop, ".CO.UK", shop, false);
+        check(shop, "shop.co.uk", "http://www.shop.co.uk/", true);
+        check("http://www.shop.co.uk/", ".shop.co.uk", shop, true);
+        check("http://a.github.io/", "github.io", "http://b.github.io/", false);
+        check("http://a.xn--55qx5d.cn/", "xn--55qx5d.cn", "http://b.xn--55qx5d.cn/", false);
+        check("http://shop.test/", "test", "http://other.test/", false);
+        // A server whose own name is a suffix keeps its cookies to itself.
+        check("http://github.io/", "github.io", "http://github.io/", true);
+        check("http://github.io/", "github.io", "http://a.github.io/", false);
+        check("http://localhost/", "localhost", "http://localhost/", true);
+        check("http://127.0.0.1/", "127.0.0.1", "http://127.0.0.1/", true);
     }
 }
