@@ -199,12 +199,14 @@ fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, Option<I
 /// Encodes an IPv4 header that forbids fragmentation (RFC 791). The kernel fills in the fields that are 0.
 fn unfragmented(options: &EchoOptions, to: Ipv4Addr) -> [u8; 20] {
     let ttl = if options.ttl == 0 { DEFAULT_TTL } else { options.ttl };
-    let [a, b, c, d] = match options.source {
-        Some(IpAddr::V4(source)) => source.octets(),
-        _ => Ipv4Addr::UNSPECIFIED.octets(),
+    let source = match options.source {
+        Some(IpAddr::V4(source)) => source,
+        _ => Ipv4Addr::UNSPECIFIED,
     };
-    let [w, x, y, z] = to.octets();
-    [0x45, 0, 0, 0, 0, 0, 0x40, 0, ttl, 1, 0, 0, a, b, c, d, w, x, y, z]
+    let mut header = [0x45, 0, 0, 0, 0, 0, 0x40, 0, ttl, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    header[12..16].copy_from_slice(&source.octets());
+    header[16..].copy_from_slice(&to.octets());
+    header
 }
 
 /// Computes the internet checksum (RFC 1071).

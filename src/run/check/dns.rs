@@ -157,7 +157,8 @@ async fn over_udp(
     read: impl Fn(&[u8]) -> Option<DnsResponse>,
 ) -> Result<DnsResponse, Failure> {
     let socket = PacketSocket::connect(address, None).await?;
-    dns::over_udp(&socket, query, Some(RETRY_AFTER), &mut [0; 4096], read).await
+    // The buffer is on the heap, because the future of a check is moved several times.
+    dns::over_udp(&socket, query, Some(RETRY_AFTER), &mut vec![0; 4096], read).await
 }
 
 async fn over_https(

@@ -49,8 +49,9 @@ async fn ask(check: &PostgresCheck, around: &CheckContext<'_>) -> Result<Json, F
     let options = options.socket(relay.folder()).port(super::relay::PORT);
     // The relay ends before the conversation only on an error, or when either side has closed the connection.
     let relayed = relay.run(stream);
-    let talk = talk(options, &sql, around);
-    tokio::pin!(relayed, talk);
+    // The future of the client library is large, and the future of a check is moved several times.
+    let mut talk = Box::pin(talk(options, &sql, around));
+    tokio::pin!(relayed);
     tokio::select! {
         biased;
         value = &mut talk => value,

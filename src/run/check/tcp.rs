@@ -68,11 +68,10 @@ async fn converse(check: &TcpCheck, around: &CheckContext<'_>, presented: &mut P
         }
         let Some((matcher, _)) = &receive else { return Ok(()) };
         listening = true;
-        let mut buffer = [0_u8; 4096];
         while heard.len() < LARGEST_GREETING {
-            match stream.read(&mut buffer).await.map_err(|e| broken(&e))? {
-                0 => break,
-                n => heard.extend_from_slice(&buffer[..n]),
+            heard.reserve(4096);
+            if stream.read_buf(&mut heard).await.map_err(|e| broken(&e))? == 0 {
+                break;
             }
             if matcher.holds(&said(&heard)) {
                 return Ok(());

@@ -56,6 +56,6 @@ mod tests {
         assert_eq!((response.unwrap(), query), (vec![8, 9], [0, 3, 1, 2, 3]));
         drop(there);
         assert!(over_stream(&mut here, &[1]).await.is_err());
-        assert!(over_stream(&mut here, &[0; 70_000]).await.is_err());
+        assert!(over_stream(&mut here, &vec![0; 70_000]).await.is_err());
     }
 }

@@ -118,10 +118,11 @@ async fn certificates_after_starttls_are_what_they_should_be() {
         let acceptor = acceptor.clone();
         async move {
             let _ = stream.write_all(b"+OK hi\r\n").await;
-            if heard(&mut stream, b"STLS\r\n").await && stream.write_all(b"+OK\r\n").await.is_ok() {
-                if let Ok(mut stream) = acceptor.accept(stream).await {
-                    let _ = stream.read(&mut [0; 16]).await;
-                }
+            if heard(&mut stream, b"STLS\r\n").await
+                && stream.write_all(b"+OK\r\n").await.is_ok()
+                && let Ok(mut stream) = acceptor.accept(stream).await
+            {
+                let _ = stream.read(&mut [0; 16]).await;
             }
         }
     })
