@@ -3,74 +3,21 @@
 
 mod change;
 mod matching;
+mod subject;
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::Arc;
 
 use chrono::{DateTime, SubsecRound as _, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::names::Reason;
 use crate::outcome::{Outcome, RunId, Verdict};
-use crate::scenario::{ScenarioId, Severity};
+use crate::scenario::Severity;
 use crate::secret::Masked;
 
 pub use change::{Change, Transition};
 pub use matching::{FORMS, Matcher, Matchers};
-
-/// Prefix of the subject of a scenario's error budget.
-const SLO: &str = "slo/";
-
-/// Subject of an incident: a scenario id, `slo/<scenario>` for the error budget of a scenario, or `agent/<location>`.
-/// Scenario ids contain no slash.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Subject(pub Arc<str>);
-
-impl Subject {
-    /// Returns the subject of the agent at a location.
-    pub fn agent(location: &str) -> Self {
-        Self(format!("agent/{location}").into())
-    }
-
-    /// Returns the subject of a scenario's error budget.
-    pub fn slo(scenario: &ScenarioId) -> Self {
-        Self(format!("{SLO}{scenario}").into())
-    }
-
-    /// Returns the subject as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Returns whether the subject is an agent.
-    pub fn is_agent(&self) -> bool {
-        self.0.starts_with("agent/")
-    }
-
-    /// Returns the scenario if the subject is an error budget.
-    pub fn slo_of(&self) -> Option<&str> {
-        self.0.strip_prefix(SLO)
-    }
-
-    /// Returns the id of the scenario that the subject or its error budget belongs to; for an agent, the whole subject.
-    pub fn scenario(&self) -> &str {
-        self.slo_of().unwrap_or(&self.0)
-    }
-}
-
-impl From<&ScenarioId> for Subject {
-    fn from(id: &ScenarioId) -> Self {
-        Self(Arc::clone(&id.0))
-    }
-}
-
-impl fmt::Display for Subject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+pub use subject::Subject;
 
 /// A problem with a scenario, its error budget or an agent, from opening to resolving.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

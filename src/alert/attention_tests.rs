@@ -25,7 +25,7 @@ fn an_acknowledgement_is_told_shown_and_can_be_taken_back() {
         run.play("60s shop F", "2m");
         run.ask("2m", ack("shop:1", "ania", None)).expect("is done");
         assert_eq!(run.told[1..], ["2:00 a updated shop:1 warning (acknowledged by ania)"]);
-        let who = |run: &Run| run.pipeline.incident(&Subject("shop".into())).and_then(|it| it.acknowledged.clone());
+        let who = |run: &Run| run.pipeline.incident(&Subject::from("shop")).and_then(|it| it.acknowledged.clone());
         assert_eq!(who(&run).expect("is shown").author, "ania");
         run.play("", "30m");
         assert_eq!(run.told.len(), 2, "no reminders: {:?}", run.told);

@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn what_changes_is_recorded_and_nothing_else() {
         let now = DateTime::UNIX_EPOCH;
-        let first = Incident::opened(Subject("shop".into()), 1, &outcome("shop", 'F', 0));
+        let first = Incident::opened(Subject::from("shop"), 1, &outcome("shop", 'F', 0));
         let ania = Acknowledgement { author: "ania".into(), at: now, until: None };
         let worse = Incident { severity: Severity::Critical, bad_runs: 2, ..first.clone() };
         let taken = Incident { acknowledged: Some(ania.clone()), ..worse.clone() };
@@ -136,7 +136,7 @@ mod tests {
     fn a_cause_ends_with_the_last_incident_that_has_it() {
         let now = DateTime::UNIX_EPOCH;
         let mut changes = Changes::default();
-        let incident = |subject: &str| Incident::opened(Subject(subject.into()), 1, &outcome(subject, 'F', 0));
+        let incident = |subject: &str| Incident::opened(Subject::from(subject), 1, &outcome(subject, 'F', 0));
         let resolved = |subject: &str| Incident { resolved_at: Some(now), ..incident(subject) };
         for subject in ["shop", "cart"] {
             changes.of(&incident(subject), "host down", now);

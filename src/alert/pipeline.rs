@@ -84,14 +84,23 @@ pub struct Pipeline {
     held: HashMap<Subject, SuppressedIncident>,
     /// Suppressed incidents that wait for a run of a parent, by parent.
     children: HashMap<Subject, BTreeSet<Subject>>,
-    /// Times at which subjects have to be checked again. Outdated entries are harmless.
-    timers: BTreeSet<(DateTime<Utc>, Subject)>,
+    /// Times at which subjects and mutes have to be checked again. Outdated entries are harmless.
+    timers: BTreeSet<(DateTime<Utc>, TimerKey)>,
     /// Whether the configuration was loaded. Nothing can be notified before, because the receivers are unknown.
     ready: bool,
     open: BTreeMap<Severity, usize>,
     /// Keys of mutes and suppressed incidents that changed since the last write.
     touched: BTreeSet<String>,
     effects: Effects,
+}
+
+/// What has to be checked at the time of a timer.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum TimerKey {
+    /// Flapping and suppression of a subject.
+    Subject(Subject),
+    /// End of the mute with this id.
+    Mute(String),
 }
 
 /// Operator command for alerting.
@@ -218,22 +227,29 @@ impl Pipeline {
     pub fn restore(&mut self, alert_states: Vec<(Subject, Json)>, memory: Vec<(String, Json)>) -> Result<(), String> {
         for (subject, body) in alert_states {
             let unread = |e: serde_json::Error| format!("cannot read the alerting state of {subject}: {e}");
-            if subject == Subject::agent(&self.location) {
-                self.agent = serde_json::from_value(body).map_err(unread)?;
-                self.count(None, self.agent.open.as_ref().map(|open| open.severity));
-            } else if subject.slo_of().is_some() {
-                let watch: SloAlertState = serde_json::from_value(body).map_err(unread)?;
-                self.count(None, watch.open.as_ref().map(|open| open.severity));
-                self.budgets.alert_states.insert(subject, watch);
-            } else if subject.is_agent() {
-                let watch: AgentAlertState = serde_json::from_value(body).map_err(unread)?;
-                self.count(None, watch.open.as_ref().map(|open| open.severity));
-                self.former.insert(subject, watch);
-            } else {
-                let watch: AlertState = serde_json::from_value(body).map_err(unread)?;
-                self.count(None, watch.open.as_ref().map(|open| open.severity));
-                self.timers.extend(watch.flapping.steady_at().map(|at| (at, subject.clone())));
-                self.alert_states.insert(subject, watch);
+            match &subject {
+                Subject::Agent(location) if **location == *self.location => {
+                    self.agent = serde_json::from_value(body).map_err(unread)?;
+                    self.count(None, self.agent.open.as_ref().map(|open| open.severity));
+                }
+                Subject::Agent(_) => {
+                    let watch: AgentAlertState = serde_json::from_value(body).map_err(unread)?;
+                    self.count(None, watch.open.as_ref().map(|open| open.severity));
+                    self.former.insert(subject, watch);
+                }
+                Subject::Objective(_) => {
+                    let watch: SloAlertState = serde_json::from_value(body).map_err(unread)?;
+                    self.count(None, watch.open.as_ref().map(|open| open.severity));
+                    self.budgets.alert_states.insert(subject, watch);
+                }
+                Subject::Scenario(_) => {
+                    let watch: AlertState = serde_json::from_value(body).map_err(unread)?;
+                    self.count(None, watch.open.as_ref().map(|open| open.severity));
+                    let steady_at = watch.flapping.steady_at();
+                    self.timers.extend(steady_at.map(|at| (at, TimerKey::Subject(subject.clone()))));
+                    self.alert_states.insert(subject, watch);
+                }
+                Subject::Test(_) => {}
             }
         }
         for (key, body) in memory {
@@ -242,10 +258,10 @@ impl Pipeline {
                 self.groups.restore(id, body).map_err(unread)?;
             } else if let Some(id) = key.strip_prefix(mute::PREFIX) {
                 let mute: Mute = serde_json::from_value(body).map_err(unread)?;
-                self.timers.insert((mute.until, Subject(key.as_str().into())));
+                self.timers.insert((mute.until, TimerKey::Mute(id.to_owned())));
                 self.mutes.insert(id.to_owned(), mute);
             } else if let Some(subject) = key.strip_prefix(suppression::PREFIX) {
-                self.wait(&Subject(subject.into()), serde_json::from_value(body).map_err(unread)?);
+                self.wait(&Subject::from(subject), serde_json::from_value(body).map_err(unread)?);
             } else if key == LOCATION {
                 self.known_location = serde_json::from_value(body).map_err(unread)?;
             } else if key == RECEIVERS {
@@ -359,9 +375,12 @@ impl Pipeline {
             return;
         }
         self.tick_agent(now);
-        while let Some((at, subject)) = self.timers.first().filter(|(at, _)| *at <= now).cloned() {
-            self.timers.remove(&(at, subject.clone()));
-            self.wake(&subject, now);
+        while self.timers.first().is_some_and(|(at, _)| *at <= now) {
+            match self.timers.pop_first() {
+                Some((_, TimerKey::Subject(subject))) => self.wake(&subject, now),
+                Some((_, TimerKey::Mute(id))) => self.end_mute(&id, now),
+                None => break,
+            }
         }
         // Digests go first: their notifications have waited longest.
         self.limits.tick(now, &mut self.effects);
@@ -401,14 +420,14 @@ impl Pipeline {
 
     /// Returns the alert state of a subject, to be stored.
     pub fn watch(&self, subject: &Subject) -> Json {
-        let watch = if let Some(former) = self.former.get(subject) {
-            serde_json::to_value(former)
-        } else if subject.is_agent() {
-            serde_json::to_value(&self.agent)
-        } else if subject.slo_of().is_some() {
-            serde_json::to_value(self.budgets.alert_states.get(subject))
-        } else {
-            serde_json::to_value(self.alert_states.get(subject))
+        let watch = match subject {
+            Subject::Agent(_) => match self.former.get(subject) {
+                Some(former) => serde_json::to_value(former),
+                None => serde_json::to_value(&self.agent),
+            },
+            Subject::Objective(_) => serde_json::to_value(self.budgets.alert_states.get(subject)),
+            Subject::Scenario(_) => serde_json::to_value(self.alert_states.get(subject)),
+            Subject::Test(_) => return Json::Null,
         };
         watch.expect("plain data becomes JSON")
     }
@@ -440,7 +459,7 @@ impl Pipeline {
                 Some(serde_json::to_value(&self.addresses))
             } else {
                 let subject = key.strip_prefix(suppression::PREFIX).unwrap_or(&key);
-                self.held.get(&Subject(subject.into())).map(serde_json::to_value)
+                self.held.get(&Subject::from(subject)).map(serde_json::to_value)
             };
             memory.push((key, body.map(|body| body.expect("plain data becomes JSON"))));
         }
@@ -535,7 +554,10 @@ impl Pipeline {
 
     fn resolved(&mut self, incident: &Incident, now: DateTime<Utc>) {
         let subject = &incident.subject;
-        let scenario = self.scenarios.get(&ScenarioId::from(subject.as_str())).cloned();
+        let scenario = match subject {
+            Subject::Scenario(id) => self.scenarios.get(id).cloned(),
+            Subject::Objective(_) | Subject::Agent(_) | Subject::Test(_) => None,
+        };
         if let Some(scenario) = scenario.filter(|_| incident.ending.is_none())
             && matches!(self.change(incident, &scenario, now), FlapDecision::Suppress)
         {
@@ -561,7 +583,7 @@ impl Pipeline {
         let cycle = flapping::cycle(&scenario.alert, scenario.schedule.shortest_gap(now));
         let begins = watch.flapping.change(incident.is_open(), cycle, now);
         let steady_at = watch.flapping.steady_at();
-        self.timers.extend(steady_at.map(|at| (at, subject.clone())));
+        self.timers.extend(steady_at.map(|at| (at, TimerKey::Subject(subject.clone()))));
         if let (true, Some(_)) = (was_on, self.groups.of(subject)) {
             let what = if incident.is_open() { "opened" } else { "resolved" };
             let until = steady_at.unwrap_or(now).format("%T");
@@ -638,7 +660,7 @@ impl Pipeline {
     fn ancestors(&self, subject: &Subject) -> Vec<ScenarioId> {
         let mut all: Vec<ScenarioId> = Vec::new();
         let of = |id: &ScenarioId| self.parents.get(id).map(Vec::as_slice).unwrap_or_default();
-        all.extend_from_slice(of(&ScenarioId::from(subject.scenario())));
+        all.extend_from_slice(subject.scenario().map(of).unwrap_or_default());
         let mut at = 0;
         while let Some(id) = all.get(at).cloned() {
             for parent in of(&id) {
@@ -675,7 +697,7 @@ impl Pipeline {
     }
 
     fn wait(&mut self, subject: &Subject, waiting: SuppressedIncident) {
-        self.timers.extend(waiting.hold.until().map(|at| (at, subject.clone())));
+        self.timers.extend(waiting.hold.until().map(|at| (at, TimerKey::Subject(subject.clone()))));
         if let Some(parent) = waiting.hold.parent() {
             self.children.entry(parent.clone()).or_default().insert(subject.clone());
         }
@@ -702,14 +724,14 @@ impl Pipeline {
         match hold {
             Suppression::ParentPending { until, .. } => self.admit(subject, until, now),
             Suppression::ParentFailing { parent } => {
-                let id = ScenarioId::from(parent.as_str());
-                if subject.slo_of() == Some(parent.as_str()) {
+                let Subject::Scenario(id) = &parent else { return };
+                if matches!(subject, Subject::Objective(own) if own == id) {
                     if self.incident(subject).is_some_and(|open| self.told_by(open, &parent).is_none()) {
                         self.recovered(subject, &format!("`{id}` itself no longer fails"), now);
                     }
-                } else if !self.ancestors(subject).contains(&id) {
+                } else if !self.ancestors(subject).contains(id) {
                     self.recovered(subject, &format!("it no longer depends on `{id}`"), now);
-                } else if self.is_down(&id).is_none() {
+                } else if self.is_down(id).is_none() {
                     self.recovered(subject, &format!("`{id}` has recovered"), now);
                 }
             }
@@ -760,15 +782,16 @@ impl Pipeline {
         self.recovered(subject, "the silence or maintenance window has ended", now);
     }
 
-    /// Handles a due timer of a subject or a mute.
-    fn wake(&mut self, subject: &Subject, now: DateTime<Utc>) {
-        if let Some(id) = subject.as_str().strip_prefix(mute::PREFIX) {
-            if self.mutes.get(id).is_some_and(|mute| mute.until <= now) {
-                self.mutes.remove(id);
-                self.touched.insert(subject.to_string());
-            }
-            return;
+    /// Removes a mute that has ended.
+    fn end_mute(&mut self, id: &str, now: DateTime<Utc>) {
+        if self.mutes.get(id).is_some_and(|mute| mute.until <= now) {
+            self.mutes.remove(id);
+            self.touched.insert(format!("{}{id}", mute::PREFIX));
         }
+    }
+
+    /// Handles a due timer of a subject.
+    fn wake(&mut self, subject: &Subject, now: DateTime<Utc>) {
         if let Some(watch) = self.alert_states.get_mut(subject)
             && watch.flapping.settle(now)
         {
@@ -789,12 +812,11 @@ impl Pipeline {
 
     /// Returns the open incident of a subject for a change, after which the alert state has to be stored.
     fn incident_mut(&mut self, subject: &Subject) -> Option<&mut Incident> {
-        if subject.is_agent() {
-            self.agent.open.as_mut().filter(|open| open.subject == *subject)
-        } else if subject.slo_of().is_some() {
-            self.budgets.alert_states.get_mut(subject).and_then(|watch| watch.open.as_mut())
-        } else {
-            self.alert_states.get_mut(subject).and_then(|watch| watch.open.as_mut())
+        match subject {
+            Subject::Agent(_) => self.agent.open.as_mut().filter(|open| open.subject == *subject),
+            Subject::Objective(_) => self.budgets.alert_states.get_mut(subject)?.open.as_mut(),
+            Subject::Scenario(_) => self.alert_states.get_mut(subject)?.open.as_mut(),
+            Subject::Test(_) => None,
         }
     }
 
@@ -848,13 +870,10 @@ fn find<'a>(
     budgets: &'a budgets::Budgets,
     agent: &'a AgentAlertState,
 ) -> impl Fn(&Subject) -> Option<&'a Incident> {
-    |subject| {
-        if subject.is_agent() {
-            agent.open.as_ref()
-        } else if subject.slo_of().is_some() {
-            budgets.open(subject)
-        } else {
-            alert_states.get(subject).and_then(|watch| watch.open.as_ref())
-        }
+    |subject| match subject {
+        Subject::Agent(_) => agent.open.as_ref(),
+        Subject::Objective(_) => budgets.open(subject),
+        Subject::Scenario(_) => alert_states.get(subject)?.open.as_ref(),
+        Subject::Test(_) => None,
     }
 }

@@ -57,7 +57,7 @@ fn unreadable_scenarios_stay_open_and_the_agent_says_so_once() {
             assert_eq!(run.told[2..], ["1:55 a opened agent/here:1 warning"], "{what}");
             let message = run.notifications[2].incident.message.clone().unwrap_or_default();
             assert_eq!(message.as_str(), format!("shop is not monitored: {what}: it does not read"));
-            let shop = run.pipeline.incident(&Subject("shop".into())).expect("is open").clone();
+            let shop = run.pipeline.incident(&Subject::from("shop")).expect("is open").clone();
             let unwatched = shop.unwatched.expect("is marked");
             assert_eq!((unwatched.since, unwatched.reason), (at(60), format!("{what}: it does not read")));
             // Monitored again: the agent's incident resolves, and that of `shop` continues.
@@ -67,7 +67,7 @@ fn unreadable_scenarios_stay_open_and_the_agent_says_so_once() {
             run.pipeline.tick(at(3700));
             run.write(at(3700));
             assert_eq!(run.told[3..], ["61:40 a resolved agent/here:1 warning"]);
-            let shop = run.pipeline.incident(&Subject("shop".into())).expect("is open");
+            let shop = run.pipeline.incident(&Subject::from("shop")).expect("is open");
             assert_eq!(shop.unwatched, None);
             run.play("62m shop PP", "64m");
             assert_eq!(run.told[4..], ["63:00 a resolved shop:1 warning"]);

@@ -91,7 +91,7 @@ fn another_quorum_is_tried_on_what_every_location_saw() {
 
 fn shown(told: &NotificationSummary) -> String {
     let seconds = (told.at - at(0)).num_seconds();
-    let others: Vec<&str> = told.others.iter().map(Subject::as_str).collect();
+    let others: Vec<String> = told.others.iter().map(Subject::to_string).collect();
     let others = if others.is_empty() { String::new() } else { format!(" +{}", others.join(",")) };
     let (event, severity) = (told.event.as_str(), told.severity.as_str());
     format!("{}:{:02} {} {event} {} {severity}{others}", seconds / 60, seconds % 60, told.receiver, told.subject)
@@ -223,7 +223,7 @@ fn the_same_are_at_most_a_minute_apart() {
         receiver: "a".into(),
         event: crate::incident::Event::Opened,
         severity: crate::scenario::Severity::Warning,
-        subject: Subject(subject.into()),
+        subject: Subject::from(subject),
         others: Vec::new(),
         uncounted: 0,
     };
@@ -239,7 +239,7 @@ fn the_same_are_at_most_a_minute_apart() {
     assert_eq!(marks(&[told(0, "s")], &[told(0, "t")]), [(0, Then, 0), (0, Now, 0)]);
     // With other incidents it is another notification, but their order does not matter.
     let with =
-        |subject: &str, other: &str| NotificationSummary { others: vec![Subject(other.into())], ..told(0, subject) };
+        |subject: &str, other: &str| NotificationSummary { others: vec![Subject::from(other)], ..told(0, subject) };
     assert_eq!(marks(&[told(0, "s")], &[with("s", "t")]), [(0, Then, 0), (0, Now, 0)]);
     assert_eq!(marks(&[with("s", "t")], &[with("t", "s")]), [(0, Same, 0)]);
 }

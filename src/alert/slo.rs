@@ -118,7 +118,7 @@ impl SloAlertState {
             place: Some(scenario.source.place(scenario.id.span)),
             runbook: scenario.alert.runbook.clone(),
             bad_runs: 1,
-            ..Incident::opened(Subject::slo(&scenario.id.value), self.openings, outcome)
+            ..Incident::opened(Subject::Objective(scenario.id.value.clone()), self.openings, outcome)
         };
         let detail = told(slo, burn, rule);
         self.open = Some(incident);
@@ -195,7 +195,7 @@ impl SloAlertState {
         detail: String,
         event: Option<Event>,
     ) -> Evaluation {
-        let subject = Subject::slo(&outcome.scenario);
+        let subject = Subject::Objective(outcome.scenario.clone());
         let decision = Decision { subject, reason: why, detail, run: Some(outcome.run), at: outcome.ended_at };
         let bad = outcome.verdict == Verdict::Failed;
         Evaluation { decision, bad, told: event.and_then(|event| tell(&mut self.open, event)) }

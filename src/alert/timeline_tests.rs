@@ -74,7 +74,7 @@ fn shown(notification: &Notification) -> String {
         let _ = write!(line, " by {}", notification.incident.dedup_key());
     }
     if !notification.others.is_empty() {
-        let names: Vec<&str> = notification.others.iter().map(|other| other.subject.as_str()).collect();
+        let names: Vec<String> = notification.others.iter().map(|other| other.subject.to_string()).collect();
         let _ = write!(line, " +{}", names.join(","));
     }
     if notification.uncounted > 0 {

@@ -182,7 +182,7 @@ fn one(line: &NotificationDiff) -> String {
         DiffKind::Added => '+',
     };
     let told = &line.told;
-    let others: Vec<&str> = told.others.iter().map(Subject::as_str).collect();
+    let others: Vec<String> = told.others.iter().map(Subject::to_string).collect();
     let others = if told.others.is_empty() && told.uncounted == 0 {
         String::new()
     } else {
@@ -200,10 +200,10 @@ fn one(line: &NotificationDiff) -> String {
 }
 
 /// Formats the first names of a list and the number of the others.
-fn some(names: &[&str], more: usize) -> String {
+fn some<T: AsRef<str>>(names: &[T], more: usize) -> String {
     let listed = names.len().min(NAMES);
     let more = names.len() - listed + more;
-    let shown = names[..listed].join(", ");
+    let shown = names[..listed].iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
     match (listed, more) {
         (_, 0) => shown,
         (0, more) => format!("{more} more"),

@@ -116,7 +116,7 @@ pub(super) fn alertmanager_body(
         "fingerprint": alerts::fingerprint(&sets[0]),
     })];
     for other in &notification.others {
-        let labels = alerts::own(&other.subject.0, other.severity.as_str(), &other.location);
+        let labels = alerts::own(&other.subject, other.severity.as_str(), &other.location);
         let texts =
             [("name", Some(&*other.name)), ("step", other.step.as_deref()), ("message", other.message.as_deref())];
         let annotations: Json = texts.into_iter().filter_map(|(name, text)| Some((name, text?))).collect();

@@ -108,7 +108,7 @@ fn outcome(number: u128, scenario: &str, second: i64, verdict: Verdict) -> Outco
 
 pub(super) fn incident(subject: &str, opening: u64, second: i64, resolved: Option<i64>) -> Incident {
     Incident {
-        subject: Subject(subject.into()),
+        subject: Subject::from(subject),
         opening,
         name: subject.into(),
         tags: [("team".to_owned(), "shop".to_owned())].into(),
@@ -140,13 +140,7 @@ pub(super) fn incident(subject: &str, opening: u64, second: i64, resolved: Optio
 }
 
 fn decision(subject: &str, why: DecisionReason, second: i64) -> Decision {
-    Decision {
-        subject: Subject(subject.into()),
-        reason: why,
-        detail: format!("at {second}"),
-        run: None,
-        at: at(second),
-    }
+    Decision { subject: Subject::from(subject), reason: why, detail: format!("at {second}"), run: None, at: at(second) }
 }
 
 fn outcomes(outcomes: impl IntoIterator<Item = Outcome>) -> Batch {
@@ -159,7 +153,7 @@ fn numbers(outcomes: &[Outcome]) -> Vec<u128> {
 
 async fn a_commit_is_written_once(store: &Sqlite) {
     let batch = Batch {
-        alert_states: vec![(Subject("shop".into()), json!({"good": 1}))],
+        alert_states: vec![(Subject::from("shop"), json!({"good": 1}))],
         incidents: vec![incident("shop", 1, 0, None)],
         notifications: vec![Notification::new(&incident("shop", 1, 0, None), Event::Opened, "a", at(0))],
         ..outcomes([outcome(1, "shop", 0, Verdict::Failed)])
@@ -176,7 +170,7 @@ async fn a_commit_is_written_once(store: &Sqlite) {
     store.attempt_finished(&batch.notifications[0].id, &DeliveryStatus::Delivered, at(1)).await.unwrap();
     // Existing rows are kept; state is replaced.
     let later = Batch {
-        alert_states: vec![(Subject("shop".into()), json!({"good": 2}))],
+        alert_states: vec![(Subject::from("shop"), json!({"good": 2}))],
         incidents: vec![incident("shop", 1, 0, Some(60))],
         notifications: batch.notifications.clone(),
         ..outcomes([outcome(1, "shop", 999, Verdict::Passed)])
@@ -365,7 +359,7 @@ async fn pruning_keeps_what_is_open_or_owed(store: &Sqlite) {
 }
 
 async fn decisions_count_up(store: &Sqlite) {
-    let subject = Subject("shop".into());
+    let subject = Subject::from("shop");
     for (second, why) in [
         (1, DecisionReason::Good),
         (2, DecisionReason::Good),
@@ -404,7 +398,7 @@ async fn decisions_count_up(store: &Sqlite) {
         ]
     );
     assert_eq!(shown(store.decisions(&subject, 1).await.unwrap()), ["opened since 9, at 9, 1 times"]);
-    let blog = Subject("blog".into());
+    let blog = Subject::from("blog");
     assert_eq!(shown(store.decisions(&blog, 10).await.unwrap()), ["good since 6, at 8, 2 times"]);
 }
 

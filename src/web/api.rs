@@ -167,7 +167,7 @@ pub async fn decisions_in(
     query: &WhyQuery,
 ) -> Result<Option<Value>, StoreError> {
     let incident = store.incident(id).await?;
-    let subject = incident.map_or(Subject(id.into()), |incident| incident.subject);
+    let subject = incident.map_or(Subject::from(id), |incident| incident.subject);
     let decisions = store.decisions(&subject, LISTED).await?;
     if decisions.is_empty() {
         return Ok(None);

@@ -179,8 +179,12 @@ pub async fn replay(folder: &Path, shop: &Demo) {
     }
     events.sort();
     let mut kept: Vec<(String, &str, RunId)> = Vec::new();
-    for incident in
-        store.incidents(1_000_000).await.unwrap().into_iter().filter(|incident| !incident.subject.is_agent())
+    for incident in store
+        .incidents(1_000_000)
+        .await
+        .unwrap()
+        .into_iter()
+        .filter(|incident| !matches!(incident.subject, Subject::Agent(_)))
     {
         kept.push((incident.dedup_key(), Event::Opened.as_str(), incident.opened_by));
         kept.push((incident.dedup_key(), Event::Resolved.as_str(), incident.resolved_by.expect("all are over")));

@@ -31,7 +31,7 @@ const SOON: Duration = Duration::from_secs(60);
 
 fn incident(subject: &str, service: &str, opened_at: DateTime<Utc>) -> Incident {
     Incident {
-        subject: Subject(subject.into()),
+        subject: Subject::from(subject),
         opening: 1,
         name: format!("Żółw & <{subject}>"),
         tags: [("service".to_owned(), service.to_owned())].into(),

@@ -527,7 +527,7 @@ async fn one_commit_holds_all_that_belongs_together(url: &str) {
     assert_eq!((incident.bad_runs, incident.receivers.join(" ")), (2, "on-call team".to_owned()));
     assert_eq!(queued(&store, "on-call").await, ["opened shop:1"]);
     assert_eq!(queued(&store, "team").await, ["opened shop:1"]);
-    let decisions = store.decisions(&Subject("shop".into()), 10).await.unwrap();
+    let decisions = store.decisions(&Subject::from("shop"), 10).await.unwrap();
     let why: Vec<_> = decisions.iter().map(|kept| (kept.decision.reason.as_str(), kept.count)).collect();
     assert_eq!(why, [("queued", 1), ("already_open", 1), ("opened", 1), ("below_threshold", 1)]);
     let metrics = running.intake.dropped.get();
@@ -665,7 +665,7 @@ async fn what_is_removed_resolves(url: &str) {
     heard.await.expect("written");
     running.stop().await;
     assert_eq!(queued(&store, "b").await, [""; 0], "nobody was told that it opened");
-    let kept = store.decisions(&Subject("new".into()), 10).await.unwrap();
+    let kept = store.decisions(&Subject::from("new"), 10).await.unwrap();
     let why: Vec<_> = kept.iter().map(|kept| kept.decision.reason.as_str()).collect();
     assert_eq!(why, ["resolved_early", "removed", "opened"]);
     let left: Vec<String> = store.alerting_entries().await.unwrap().into_iter().map(|(key, _)| key).collect();
@@ -829,10 +829,10 @@ async fn what_was_left_for_the_next_start_is_carried_out_once() {
     };
     assert_eq!(keys(store.alerting_entries().await.unwrap()), ["held/shop", "location", "mute/m1", "receivers"]);
     assert_eq!(queued(&store, "a").await, ["opened blog:1", "updated blog:1"], "shop is silenced");
-    let why = store.decisions(&Subject("blog".into()), 2).await.unwrap();
+    let why = store.decisions(&Subject::from("blog"), 2).await.unwrap();
     let details: Vec<_> = why.iter().map(|kept| kept.decision.detail.as_str()).collect();
     assert_eq!(details, ["acknowledged by jan; for a", "acknowledged by jan; reminders stopped"]);
     // The third start has no deferred commands.
     agent().await.stop().await;
-    assert_eq!(store.decisions(&Subject("blog".into()), 1).await.unwrap()[0].count, 1);
+    assert_eq!(store.decisions(&Subject::from("blog"), 1).await.unwrap()[0].count, 1);
 }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Pipeline, Suppression};
+use super::{Pipeline, SuppressedIncident, Suppression, TimerKey};
 use crate::alert::mute;
 use crate::alert::timers::{Timer, Timers, set_back};
 use crate::incident::Subject;
@@ -28,10 +28,10 @@ impl Pipeline {
         self.budgets.clock_set(by);
         self.timers.clear();
         for (subject, watch) in &self.alert_states {
-            self.timers.extend(watch.flapping.steady_at().map(|at| (at, subject.clone())));
+            self.timers.extend(watch.flapping.steady_at().map(|at| (at, TimerKey::Subject(subject.clone()))));
         }
         for (id, mute) in &self.mutes {
-            self.timers.insert((mute.until, Subject(format!("{}{id}", mute::PREFIX).into())));
+            self.timers.insert((mute.until, TimerKey::Mute(id.clone())));
         }
         let muted = |subject: &Subject| mute::muted(&self.alerting, &self.mutes, self.incident(subject)?, now);
         let until: Vec<_> = self.held.keys().filter_map(|subject| Some((subject.clone(), muted(subject)?))).collect();
@@ -43,8 +43,10 @@ impl Pipeline {
                 *until = muted.until;
             }
         }
-        self.timers
-            .extend(self.held.iter().filter_map(|(subject, waiting)| Some((waiting.hold.until()?, subject.clone()))));
+        let due = |(subject, waiting): (&Subject, &SuppressedIncident)| {
+            Some((waiting.hold.until()?, TimerKey::Subject(subject.clone())))
+        };
+        self.timers.extend(self.held.iter().filter_map(due));
         // Windows of wall time may have started or ended.
         if self.ready {
             let muted = self.held.iter().filter(|(_, waiting)| matches!(waiting.hold, Suppression::Muted { .. }));

@@ -10,6 +10,7 @@ use super::{LOCATION, Pipeline};
 use crate::alert::agent::Ticked;
 use crate::alert::flapping;
 use crate::incident::{DecisionReason, Ending, Incident, Subject, Unwatched};
+use crate::scenario::ScenarioId;
 
 /// Topic of the agent's incident while files are unusable.
 const FILES: &str = "files";
@@ -22,8 +23,11 @@ impl Pipeline {
         let known = self.known_location.replace(self.location.clone());
         if known.as_ref() != Some(&self.location) {
             self.touched.insert(LOCATION.to_owned());
-            let former = self.former.keys().filter_map(|subject| subject.as_str().strip_prefix("agent/"));
-            for location in former.map(ToOwned::to_owned).chain(known).collect::<BTreeSet<_>>() {
+            let former = self.former.keys().filter_map(|subject| match subject {
+                Subject::Agent(location) => Some(location.to_string()),
+                Subject::Scenario(_) | Subject::Objective(_) | Subject::Test(_) => None,
+            });
+            for location in former.chain(known).collect::<BTreeSet<_>>() {
                 for (subject, watch) in &mut self.alert_states {
                     if watch.locations.forget(&location) {
                         self.effects.alert_states.insert(subject.clone());
@@ -47,12 +51,13 @@ impl Pipeline {
     /// Returns the cause of the end for the incident of a missing scenario, or `None` if the scenario is only
     /// unreadable. State stored by an earlier version contains no file name, so that any rejected file may be the one
     /// of the scenario.
-    pub(super) fn ending(&self, id: &str, idle: &Idle) -> Option<Ending> {
+    pub(super) fn ending(&self, id: &ScenarioId, idle: &Idle) -> Option<Ending> {
         if idle.paused.contains(id) {
             return Some(Ending::Paused);
         }
-        let source = self.alert_states.get(&Subject(id.into())).and_then(|watch| watch.source.as_deref());
-        let unreadable = idle.why_refused(id, source).is_some() || (source.is_none() && !idle.refused.is_empty());
+        let source = self.alert_states.get(&Subject::from(id)).and_then(|watch| watch.source.as_deref());
+        let unreadable =
+            idle.why_refused(id.as_str(), source).is_some() || (source.is_none() && !idle.refused.is_empty());
         (!unreadable).then_some(Ending::Removed)
     }
 
@@ -62,9 +67,10 @@ impl Pipeline {
             .alert_states
             .iter()
             .filter(|(_, watch)| watch.open.is_some() || watch.flapping.is_on() || watch.source.is_some());
-        let absent = absent.filter(|(subject, _)| !self.scenarios.contains_key(subject.as_str()));
+        let absent = absent.filter_map(|(subject, _)| Some((subject, subject.scenario()?)));
+        let absent = absent.filter(|(_, id)| !self.scenarios.contains_key(*id));
         let absent: BTreeMap<Subject, Ending> =
-            absent.filter_map(|(subject, _)| Some((subject.clone(), self.ending(subject.as_str(), idle)?))).collect();
+            absent.filter_map(|(subject, id)| Some((subject.clone(), self.ending(id, idle)?))).collect();
         for (subject, ending) in absent {
             let Some(watch) = self.alert_states.get_mut(&subject) else { continue };
             let before = watch.open.as_ref().map(|open| open.severity);
@@ -88,19 +94,20 @@ impl Pipeline {
         let anyone = ("files that cannot be loaded".to_owned(), "see the log".to_owned());
         let mut marks: Vec<(Subject, Option<Unwatched>)> = Vec::new();
         for (subject, watch) in &self.alert_states {
+            let Some(id) = subject.scenario() else { continue };
             let known = watch.open.as_ref().and_then(|open| open.unwatched.as_ref());
-            if self.scenarios.contains_key(subject.as_str()) {
+            if self.scenarios.contains_key(id) {
                 if known.is_some() {
                     marks.push((subject.clone(), None));
                 }
                 continue;
             }
-            let refused = match idle.why_refused(subject.as_str(), watch.source.as_deref()) {
+            let refused = match idle.why_refused(id.as_str(), watch.source.as_deref()) {
                 Some(refused) => refused,
                 None if watch.open.is_some() && watch.source.is_none() => &anyone,
                 None => continue,
             };
-            unwatched.entry(refused).or_default().push(subject.as_str());
+            unwatched.entry(refused).or_default().push(id.as_str());
             let since = watch.looked_at.unwrap_or(now);
             let mark = Unwatched { since, reason: format!("{}: {}", refused.0, refused.1) };
             if watch.open.is_some() && known != Some(&mark) {
@@ -128,7 +135,7 @@ impl Pipeline {
             Some(mark) => format!("no runs since {}: {}", mark.since.format("%F %T"), mark.reason),
             None => "monitored again".to_owned(),
         };
-        let budget = Subject(format!("slo/{subject}").into());
+        let Some(budget) = subject.scenario().cloned().map(Subject::Objective) else { return };
         let own = self.alert_states.get_mut(subject).and_then(|watch| watch.open.as_mut());
         let of_budget = self.budgets.alert_states.get_mut(&budget).and_then(|watch| watch.open.as_mut());
         for open in own.into_iter().chain(of_budget) {

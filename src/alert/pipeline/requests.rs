@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Pipeline, Request, SuppressedIncident, Suppression};
+use super::{Pipeline, Request, SuppressedIncident, Suppression, TimerKey};
 use crate::alert::fingerprint::host_of_scenario;
 use crate::alert::mute::{self, Mute};
 use crate::incident::{Acknowledgement, DecisionReason, Matchers, Subject};
@@ -48,7 +48,7 @@ impl Pipeline {
         let hits = hits.unwrap_or_else(|| "nothing at the moment".into());
         let during = mute.during.as_ref().map(|during| format!(", {during}")).unwrap_or_default();
         let done = format!("{} until {}{during}: matches {hits}", mute.id, mute.until.format("%F %T"));
-        self.timers.insert((mute.until, Subject(key.as_str().into())));
+        self.timers.insert((mute.until, TimerKey::Mute(mute.id.clone())));
         self.mutes.insert(mute.id.clone(), mute);
         self.touched.insert(key);
         Ok(done)
@@ -99,7 +99,7 @@ impl Pipeline {
     fn subject_of(&self, key: &str) -> Result<Subject, String> {
         let missing =
             || format!("no open incident with the key `{key}`; list open incidents with `wachta alerts list`");
-        let own = key.rsplit_once(':').map(|(subject, _)| Subject(subject.into()));
+        let own = key.rsplit_once(':').map(|(subject, _)| Subject::from(subject));
         let own = own.filter(|own| self.incident(own).is_some_and(|open| open.dedup_key() == key));
         let of_group = || self.groups.with_key(key)?.open_members().next().cloned();
         own.or_else(of_group).ok_or_else(missing)
@@ -195,12 +195,11 @@ impl Pipeline {
     /// Resolves the open incident of a subject. Returns whether there was one.
     fn close_by_hand(&mut self, subject: &Subject, by: &str, now: DateTime<Utc>) -> bool {
         let before = self.incident(subject).map(|open| open.severity);
-        let judgement = if subject.is_agent() {
-            self.agent.close(by, now)
-        } else if subject.slo_of().is_some() {
-            self.budgets.alert_states.get_mut(subject).and_then(|watch| watch.close(by, now))
-        } else {
-            self.alert_states.get_mut(subject).and_then(|watch| watch.close(by, now))
+        let judgement = match subject {
+            Subject::Agent(_) => self.agent.close(by, now),
+            Subject::Objective(_) => self.budgets.alert_states.get_mut(subject).and_then(|watch| watch.close(by, now)),
+            Subject::Scenario(_) => self.alert_states.get_mut(subject).and_then(|watch| watch.close(by, now)),
+            Subject::Test(_) => None,
         };
         let Some(judgement) = judgement else { return false };
         self.count(before, None);

@@ -44,9 +44,12 @@ impl Pipeline {
                 }
             }
         }
-        let ending = |subject: &Subject| match self.scenarios.get(subject.scenario()) {
-            Some(scenario) => scenario.slo.is_none().then_some(Ending::Removed),
-            None => self.ending(subject.scenario(), idle),
+        let ending = |subject: &Subject| {
+            let id = subject.scenario()?;
+            match self.scenarios.get(id) {
+                Some(scenario) => scenario.slo.is_none().then_some(Ending::Removed),
+                None => self.ending(id, idle),
+            }
         };
         let open = self.budgets.alert_states.iter().filter(|(_, watch)| watch.open.is_some());
         let gone = open.filter_map(|(subject, _)| Some((subject.clone(), ending(subject)?)));
@@ -97,7 +100,7 @@ impl Pipeline {
         let Some(burn) = self.budgets.burns.get_mut(&outcome.scenario) else { return };
         burn.add(outcome.ended_at, outcome.verdict == Verdict::Failed);
         self.effects.budgets.insert(outcome.scenario.clone(), 1.0 - burn.budget(slo).used());
-        let subject = Subject::slo(&outcome.scenario);
+        let subject = Subject::Objective(outcome.scenario.clone());
         let watch = self.budgets.alert_states.entry(subject.clone()).or_default();
         let before = watch.open.as_ref().map(|open| open.severity);
         let (changed, judgement) = watch.advance(scenario, slo, burn, outcome);
@@ -122,7 +125,8 @@ impl Pipeline {
     /// Suppresses the incident of an error budget while the scenario's own incident is open with at least the same
     /// severity.
     pub(super) fn is_told_by_scenario(&self, incident: &Incident) -> Option<SuppressionDetail> {
-        let parent = Subject(incident.subject.slo_of()?.into());
+        let Subject::Objective(id) = &incident.subject else { return None };
+        let parent = Subject::from(id);
         let detail = self.told_by(incident, &parent)?;
         Some(SuppressionDetail { hold: Suppression::ParentFailing { parent }, why: DecisionReason::Dependency, detail })
     }

@@ -33,14 +33,17 @@ impl Pipeline {
     /// Adopts an open incident whose alert state was lost.
     pub fn adopt(&mut self, incident: Incident) {
         let (subject, severity) = (incident.subject.clone(), incident.severity);
-        if subject == Subject::agent(&self.location) {
-            self.agent = AgentAlertState::adopted(incident);
-        } else if subject.slo_of().is_some() {
-            self.budgets.alert_states.insert(subject, SloAlertState::adopted(incident));
-        } else if subject.is_agent() {
-            return;
-        } else {
-            self.alert_states.insert(subject, AlertState::adopted(incident));
+        match &subject {
+            Subject::Agent(location) if **location == *self.location => {
+                self.agent = AgentAlertState::adopted(incident);
+            }
+            Subject::Agent(_) | Subject::Test(_) => return,
+            Subject::Objective(_) => {
+                self.budgets.alert_states.insert(subject, SloAlertState::adopted(incident));
+            }
+            Subject::Scenario(_) => {
+                self.alert_states.insert(subject, AlertState::adopted(incident));
+            }
         }
         self.count(None, Some(severity));
     }

@@ -81,7 +81,7 @@ fn of_change(change: &Change) -> Document {
         "ecs": {"version": ECS_VERSION},
         "agent": {"type": "wachta", "version": env!("CARGO_PKG_VERSION")},
         "observer": {"name": incident.location, "product": "wachta"},
-        "monitor": {"id": incident.subject.scenario(), "name": incident.name, "type": incident.kind},
+        "monitor": {"id": incident.subject.monitor_id(), "name": incident.name, "type": incident.kind},
         "labels": labels,
         "message": message,
         "error": {"message": message, "type": incident.reason.map(Reason::as_str)},
@@ -101,7 +101,7 @@ fn of_change(change: &Change) -> Document {
         "wachta": {
             "incident": {
                 "key": incident.dedup_key(),
-                "subject": incident.subject.as_str(),
+                "subject": incident.subject,
                 "severity": incident.severity.as_str(),
                 "verdict": incident.verdict.as_str(),
                 "bad_runs": incident.bad_runs,

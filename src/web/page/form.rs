@@ -14,7 +14,7 @@ use serde_json::Value as Json;
 
 use super::render::{PageError, PageLayout};
 use super::view::{TimeView, incident_path};
-use crate::incident::{Incident, Matchers};
+use crate::incident::{Incident, Matchers, Subject};
 use crate::notify::During;
 use crate::web::State;
 use crate::web::alert_request::AlertAction;
@@ -107,8 +107,8 @@ pub(super) fn matches(incident: &Incident, what: &str) -> Option<Matchers> {
     let mut pairs: Vec<(String, String)> = Vec::new();
     match what {
         "scenario" => {
-            pairs.push(("scenario".into(), incident.subject.scenario().into()));
-            if incident.subject.slo_of().is_some() {
+            pairs.push(("scenario".into(), incident.subject.monitor_id().into_owned()));
+            if matches!(incident.subject, Subject::Objective(_)) {
                 pairs.push(("kind".into(), incident.kind.clone()));
             }
         }

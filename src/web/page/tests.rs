@@ -191,7 +191,7 @@ impl Fixture {
 
     async fn incident(&self, run: &Outcome) -> Incident {
         let incident = Incident {
-            subject: Subject("shop".into()),
+            subject: Subject::from("shop"),
             opening: 1,
             name: EVIL.into(),
             tags: BTreeMap::from([("team".into(), EVIL.into())]),

@@ -277,7 +277,7 @@ impl IncidentView {
             key: incident.dedup_key(),
             path: incident_path(&incident.dedup_key()),
             subject: incident.subject.to_string(),
-            scenario: (!incident.subject.is_agent()).then(|| incident.subject.scenario().to_owned()),
+            scenario: incident.subject.scenario().map(ToString::to_string),
             name: incident.name.clone(),
             kind: incident.kind.clone(),
             location: incident.location.clone(),
@@ -379,10 +379,10 @@ pub fn alert_text(scenario: &Scenario) -> String {
 
 /// Returns whether an outcome relates to the subject of an incident.
 pub fn concerns(outcome: &Outcome, subject: &Subject) -> bool {
-    if subject.is_agent() {
-        outcome.verdict == Verdict::Unknown
-    } else {
-        outcome.scenario.as_str() == subject.scenario()
+    match subject {
+        Subject::Agent(_) => outcome.verdict == Verdict::Unknown,
+        Subject::Scenario(id) | Subject::Objective(id) => outcome.scenario == *id,
+        Subject::Test(_) => false,
     }
 }
 
