@@ -1,8 +1,11 @@
-//! Incidents, the notifications about them, and the decisions that led to them. Plain data; the decisions are made in
-//! `alert`.
+//! Incidents, the notifications about them, the decisions that led to them, and what operators do about them: mutes and
+//! commands. Plain data; the decisions are made in `alert`.
 
 mod change;
+mod command;
+pub mod during;
 mod matching;
+mod mute;
 mod subject;
 
 use std::collections::BTreeMap;
@@ -16,7 +19,10 @@ use crate::scenario::Severity;
 use crate::secret::Masked;
 
 pub use change::{Change, Transition};
+pub use command::{AlertCommand, CommandResult};
+pub use during::During;
 pub use matching::{FORMS, Matcher, Matchers};
+pub use mute::Mute;
 pub use subject::Subject;
 
 /// A problem with a scenario, its error budget or an agent, from opening to resolving.

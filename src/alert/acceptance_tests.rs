@@ -3,8 +3,8 @@
 //! `notify::tests`.
 
 use super::fixtures::at;
-use super::pipeline::Request;
 use super::timeline_tests::{AT_ONCE, BEHIND, Run, WAIT, alerting, check, checks, mute};
+use crate::incident::AlertCommand;
 
 /// `TestMergeAlerts`: repeated equal alerts are one alert.
 #[test]
@@ -108,7 +108,7 @@ fn silence() {
         run.ask("30s", mute(&[("scenario", "shop")], "30s", "10m")).expect("is done");
         run.play("60s shop,blog FFF", "4m");
         assert_eq!(run.told, ["1:00 a opened blog:1 warning"], "of others it says nothing");
-        run.ask("4m", Request::Expire { id: "m1".into() }).expect("is done");
+        run.ask("4m", AlertCommand::Expire { id: "m1".into() }).expect("is done");
         run.play("5m shop F", "6m");
         assert_eq!(run.told[1..], ["5:00 a opened shop:1 warning"]);
         // Silenced after its notification: the resolution is notified.

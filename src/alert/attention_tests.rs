@@ -5,13 +5,13 @@ use std::time::Duration;
 use chrono::{NaiveTime, Weekday};
 
 use super::fixtures::at;
-use super::pipeline::Request;
 use super::timeline_tests::{AT_ONCE, Run, checks, mute};
-use crate::incident::{Matchers, Subject};
-use crate::notify::{During, Escalation, Route};
+use crate::incident::AlertCommand;
+use crate::incident::{During, Matchers, Subject};
+use crate::notify::{Escalation, Route};
 
-fn ack(key: &str, author: &str, minutes: Option<u64>) -> Request {
-    Request::Acknowledge { key: key.into(), author: author.into(), length: minutes.map(Duration::from_mins) }
+fn ack(key: &str, author: &str, minutes: Option<u64>) -> AlertCommand {
+    AlertCommand::Acknowledge { key: key.into(), author: author.into(), length: minutes.map(Duration::from_mins) }
 }
 
 fn run(policy: &str, restarts: bool) -> Run {
@@ -30,7 +30,7 @@ fn an_acknowledgement_is_told_shown_and_can_be_taken_back() {
         run.play("", "30m");
         assert_eq!(run.told.len(), 2, "no reminders: {:?}", run.told);
         run.ask("31m", ack("shop:1", "bob", None)).expect_err("ania has it");
-        let back = Request::Unacknowledge { key: "shop:1".into(), author: "ola".into(), of: None };
+        let back = AlertCommand::Unacknowledge { key: "shop:1".into(), author: "ola".into(), of: None };
         run.ask("32m", back.clone()).expect("is done");
         assert_eq!(run.told[2..], ["32:00 a updated shop:1 warning (acknowledgement by ania withdrawn by ola)"]);
         assert_eq!(who(&run), None);
@@ -73,7 +73,7 @@ fn what_was_resolved_by_hand_stays_so_until_it_was_good() {
     for restarts in [false, true] {
         let mut run = run("after: 1, recover_after: 1", restarts);
         run.play("60s shop F", "90s");
-        let by_hand = Request::Resolve { key: "shop:1".into(), author: "ania".into(), reason: "known".into() };
+        let by_hand = AlertCommand::Resolve { key: "shop:1".into(), author: "ania".into(), reason: "known".into() };
         run.ask("2m", by_hand.clone()).expect("is done");
         assert_eq!(run.told[1..], ["2:00 a resolved shop:1 warning"]);
         assert_eq!(run.notifications[1].incident.ending_reason.as_deref(), Some("ania: known"));
@@ -92,7 +92,7 @@ fn a_whole_notification_is_resolved_by_its_key() {
         run.play("60s shop,blog F", "90s");
         assert_eq!(run.told, ["1:00 a opened shop:1 warning +blog"]);
         let resolve =
-            |key: &str| Request::ResolveGroup { key: key.into(), author: "ania".into(), reason: "known".into() };
+            |key: &str| AlertCommand::ResolveGroup { key: key.into(), author: "ania".into(), reason: "known".into() };
         run.ask("2m", resolve("blog:2")).expect_err("is not open");
         assert_eq!(run.ask("2m", resolve("shop:1")).expect("is done"), "2 incidents of shop:1 resolved by ania: known");
         assert_eq!(run.told[1..], ["2:00 a resolved shop:1 warning +blog"]);
@@ -106,7 +106,8 @@ fn a_whole_notification_is_resolved_by_its_key() {
 fn only_the_acknowledgement_that_is_meant_is_taken_back() {
     let mut run = run("after: 1, recover_after: 1", false);
     run.play("60s shop F", "90s");
-    let back = |of: &str| Request::Unacknowledge { key: "shop:1".into(), author: "there".into(), of: Some(of.into()) };
+    let back =
+        |of: &str| AlertCommand::Unacknowledge { key: "shop:1".into(), author: "there".into(), of: Some(of.into()) };
     run.ask("2m", ack("shop:1", "ania", None)).expect("is done");
     run.ask("3m", back("bob")).expect_err("it is ania's");
     run.ask("4m", back("ania")).expect("is done");
@@ -161,7 +162,7 @@ fn a_silence_says_what_it_hits_and_is_refused_when_that_is_nothing() {
     let mut run = run("after: 1", false);
     run.play("60s shop F", "2m");
     let unconfirmed = |key: &str, value: &str| match mute(&[(key, value)], "2m", "9h") {
-        Request::Mute(mute) => Request::Mute(super::Mute { confirmed: false, ..mute }),
+        AlertCommand::Mute(mute) => AlertCommand::Mute(crate::incident::Mute { confirmed: false, ..mute }),
         other => other,
     };
     let refused = run.ask("2m", unconfirmed("tema", "web")).expect_err("matches nothing");
@@ -170,7 +171,7 @@ fn a_silence_says_what_it_hits_and_is_refused_when_that_is_nothing() {
     assert!(done.ends_with("matches 1 open incident (shop:1), 2 scenarios (blog, shop)"), "{done}");
     run.ask("2m", mute(&[("tema", "web")], "2m", "9h")).expect("is confirmed");
     let matches = Matchers::parse(&["scenario=~^s".to_owned()]).expect("reads");
-    let seen = run.ask("2m", Request::Preview { matches }).expect("is said");
+    let seen = run.ask("2m", AlertCommand::Preview { matches }).expect("is said");
     assert_eq!(seen, "1 open incident (shop:1), 1 scenario (shop)");
 }
 

@@ -6,14 +6,14 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use super::fixtures::{at, outcome};
-use super::pipeline::Request;
 use super::timeline_tests::{AT_ONCE, Run, WAIT, checks, mute, second};
 use super::timers::{ClockChanges, set_back};
+use crate::incident::AlertCommand;
 use crate::notify::{Escalation, Receiver};
 use crate::outcome::Outcome;
 
 /// Operator commands during a timeline, with their times.
-type Asked = Vec<(&'static str, Request)>;
+type Asked = Vec<(&'static str, AlertCommand)>;
 
 /// A timeline in one of the states with a timer.
 struct Timeline {
@@ -42,8 +42,12 @@ impl Default for Timeline {
     }
 }
 
-fn ack(minutes: u64) -> Request {
-    Request::Acknowledge { key: "shop:1".into(), author: "ania".into(), length: Some(Duration::from_mins(minutes)) }
+fn ack(minutes: u64) -> AlertCommand {
+    AlertCommand::Acknowledge {
+        key: "shop:1".into(),
+        author: "ania".into(),
+        length: Some(Duration::from_mins(minutes)),
+    }
 }
 
 fn timelines() -> Vec<Timeline> {

@@ -15,10 +15,10 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::changes::Changes;
-use super::pipeline::{Idle, Pipeline, Request, Scenarios, readdressed};
+use super::pipeline::{Idle, Pipeline, Scenarios, readdressed};
 use super::timers::ClockChanges;
 use crate::clock::elapsed;
-use crate::incident::{Change, Incident, Notification, Subject};
+use crate::incident::{AlertCommand, Change, CommandResult, Incident, Notification, Subject};
 use crate::names::{REQUESTS, metric, suppressed};
 use crate::notify::Alerting;
 use crate::outcome::{Outcome, RunId};
@@ -69,13 +69,10 @@ enum Message {
     Outcome(Arc<Outcome>, oneshot::Sender<()>),
     Scenarios(Scenarios, Idle),
     Alerting(Arc<Alerting>, BTreeMap<String, String>, oneshot::Sender<()>),
-    Request(Request, oneshot::Sender<CommandResult>),
+    Command(AlertCommand, oneshot::Sender<CommandResult>),
     Pulse(oneshot::Sender<()>),
     Trouble(String, Option<String>),
 }
-
-/// Result of an operator command: a confirmation or an error message.
-pub type CommandResult = Result<String, String>;
 
 /// Handle that sends messages to the [`Committer`]. Cheap to clone; when the last one is dropped, the committer stores
 /// what is left and ends.
@@ -122,10 +119,10 @@ impl CommitterHandle {
     }
 
     /// Executes an operator command. Returns once the result is stored.
-    pub async fn request(&self, request: Request) -> CommandResult {
+    pub async fn request(&self, request: AlertCommand) -> CommandResult {
         let stopping = || Err("the agent stops".to_owned());
         let (answer, heard) = oneshot::channel();
-        match self.queue.send(Message::Request(request, answer)).await {
+        match self.queue.send(Message::Command(request, answer)).await {
             Ok(()) => heard.await.unwrap_or_else(|_| stopping()),
             Err(_) => stopping(),
         }
@@ -183,11 +180,11 @@ pub struct Committer {
     /// Signals changes of the clock, after which everything based on wall time is checked again.
     clock_set: Option<watch::Receiver<TimeDelta>>,
     /// Deferred commands by key, stored while no agent was running.
-    left: Vec<(String, Request)>,
+    left: Vec<(String, AlertCommand)>,
 }
 
 /// Returns the deferred commands among the stored alerting entries, in the order in which they were stored.
-pub fn requests(memory: &[(String, serde_json::Value)]) -> Result<Vec<(String, Request)>, StoreError> {
+pub fn requests(memory: &[(String, serde_json::Value)]) -> Result<Vec<(String, AlertCommand)>, StoreError> {
     let of = |(key, body): &(String, serde_json::Value)| {
         let unread = |e| StoreError::refused(format!("cannot read the alerting entry {key}: {e}"));
         serde_json::from_value(body.clone()).map(|request| (key.clone(), request)).map_err(unread)
@@ -437,7 +434,7 @@ impl Committer {
                 }
                 Message::Pulse(heard) => done.push(heard),
                 Message::Trouble(about, message) => self.pipeline.trouble(&about, message, now),
-                Message::Request(mut request, heard) => {
+                Message::Command(mut request, heard) => {
                     // Keys at receivers include the identity of the store, which is the same for all incidents here.
                     if let Some(key) = request.key_mut()
                         && let Some(short) = key.strip_suffix(&format!("@{}", self.identity.id))

@@ -24,11 +24,10 @@ mod suppression;
 mod timers;
 
 pub use burn_rate::{BurnRateRule, HistoryRange, RULES};
-pub use committer::{CommandResult, Committer, CommitterHandle, Metrics, requests};
+pub use committer::{Committer, CommitterHandle, Metrics, requests};
 pub use effects::Effects;
 pub use fingerprint::FailureFingerprint;
-pub use mute::Mute;
-pub use pipeline::{Idle, Pipeline, Request, Scenarios, runs_within};
+pub use pipeline::{Idle, Pipeline, Scenarios, runs_within};
 pub use routing::{RouteMatch, route};
 
 #[cfg(test)]

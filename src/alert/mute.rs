@@ -1,57 +1,17 @@
-//! Silences and maintenance windows: no notifications of matching incidents for a limited time. Pure.
+//! Silences and maintenance windows that are active for an incident. Pure.
 //!
 //! Maintenance windows of the agent configuration recur; mutes requested by operators are stored until they end.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
 
 use super::timers::{Timer, Timers};
-use crate::incident::{DecisionReason, Incident, Matchers};
-use crate::notify::{Alerting, During};
+use crate::incident::{DecisionReason, Incident, Mute};
+use crate::notify::Alerting;
 
 /// Prefix of the store keys of mutes.
 pub const PREFIX: &str = crate::names::MUTES;
-
-/// Silence or maintenance window, requested by an operator or a deployment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mute {
-    /// Id of the mute.
-    pub id: String,
-    /// Whether this is a maintenance window and not a silence.
-    pub maintenance: bool,
-    /// Conditions on the incidents to suppress; all incidents if empty.
-    #[serde(rename = "match")]
-    pub matches: Matchers,
-    /// Start of the mute.
-    pub from: DateTime<Utc>,
-    /// End of the mute.
-    pub until: DateTime<Utc>,
-    /// Times within the mute that it is limited to; absent if the mute is active the whole time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub during: Option<During>,
-    /// Author of the mute.
-    pub author: String,
-    /// Reason given by the author.
-    pub reason: String,
-    /// Whether the mute is valid even if it matches nothing at present, as confirmed by its author.
-    #[serde(default = "confirmed", skip_serializing_if = "is_confirmed")]
-    pub confirmed: bool,
-}
-
-impl Mute {
-    /// Returns the end of the current active period if the mute is active at `now`.
-    pub fn active_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        if now < self.from || self.until <= now {
-            return None;
-        }
-        match &self.during {
-            Some(during) => during.open_until(now).map(|end| end.min(self.until)),
-            None => Some(self.until),
-        }
-    }
-}
 
 impl Timers for Mute {
     fn timers(&mut self, visit: &mut dyn FnMut(Timer<'_>)) {
@@ -59,15 +19,6 @@ impl Timers for Mute {
         visit(Timer::Due(&mut self.from));
         visit(Timer::Due(&mut self.until));
     }
-}
-
-fn confirmed() -> bool {
-    true
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_confirmed(confirmed: &bool) -> bool {
-    *confirmed
 }
 
 /// Mute that is active for an incident.

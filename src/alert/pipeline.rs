@@ -24,11 +24,9 @@ mod upkeep;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::agent::AgentAlertState;
@@ -36,13 +34,13 @@ use super::effects::Effects;
 use super::fingerprint::FailureFingerprint;
 use super::group::Join;
 use super::groups::{self, Groups};
-use super::mute::{self, Mute, Muted};
+use super::mute::{self, Muted};
 use super::rate_limit::RateLimiter;
 use super::slo::SloAlertState;
 use super::state_machine::{AlertState, Evaluation};
 use super::suppression::{self, SuppressedIncident, Suppression, SuppressionDetail};
 use super::{flapping, routing};
-use crate::incident::{DecisionReason, Event, Incident, Matchers, Subject};
+use crate::incident::{DecisionReason, Event, Incident, Mute, Subject};
 use crate::names::suppressed;
 use crate::notify::Alerting;
 use crate::outcome::{Outcome, Verdict};
@@ -101,99 +99,6 @@ enum TimerKey {
     Subject(Subject),
     /// End of the mute with this id.
     Mute(String),
-}
-
-/// Operator command for alerting.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Request {
-    /// Adds a silence or maintenance window.
-    Mute(Mute),
-    /// Ends a mute now.
-    Expire {
-        /// Id of the mute.
-        id: String,
-    },
-    /// Reports what a set of matchers matches at present.
-    Preview {
-        /// Matchers of the planned silence.
-        matches: Matchers,
-    },
-    /// Acknowledges an incident.
-    Acknowledge {
-        /// Dedup key of the incident or of its notification.
-        key: String,
-        /// Name of the author.
-        author: String,
-        /// Duration of the acknowledgement; absent if it lasts until the incident resolves.
-        #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
-        length: Option<std::time::Duration>,
-    },
-    /// Withdraws the acknowledgement of an incident.
-    Unacknowledge {
-        /// Dedup key of the incident or of its notification.
-        key: String,
-        /// Name of the author.
-        author: String,
-        /// Author of the acknowledgement to withdraw; absent to withdraw any.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        of: Option<String>,
-    },
-    /// Resolves an incident. It does not open again before its scenario had a good run.
-    Resolve {
-        /// Dedup key of the incident or of its notification.
-        key: String,
-        /// Name of the author.
-        author: String,
-        /// Reason given by the author.
-        reason: String,
-    },
-    /// Resolves all open incidents of a notification.
-    ResolveGroup {
-        /// Dedup key of the notification.
-        key: String,
-        /// Name of the author.
-        author: String,
-        /// Reason given by the author.
-        reason: String,
-    },
-}
-
-impl Request {
-    /// Returns the dedup key of the incident or notification that the command refers to, if it refers to one.
-    pub fn key_mut(&mut self) -> Option<&mut String> {
-        match self {
-            Self::Acknowledge { key, .. }
-            | Self::Unacknowledge { key, .. }
-            | Self::Resolve { key, .. }
-            | Self::ResolveGroup { key, .. } => Some(key),
-            Self::Mute(_) | Self::Expire { .. } | Self::Preview { .. } => None,
-        }
-    }
-}
-
-impl fmt::Display for Request {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Mute(mute) => {
-                let (id, until, author) = (&mute.id, mute.until.format("%F %TZ"), &mute.author);
-                let what = if mute.maintenance { "maintenance" } else { "silence" };
-                write!(f, "{what} {id} of {} until {until}", mute.matches)?;
-                if let Some(during) = &mute.during {
-                    write!(f, ", {during}")?;
-                }
-                write!(f, ", by {author}")
-            }
-            Self::Expire { id } => write!(f, "expire {id}"),
-            Self::Preview { matches } => write!(f, "preview of {matches}"),
-            Self::Acknowledge { key, author, .. } => write!(f, "acknowledge {key} by {author}"),
-            Self::Unacknowledge { key, author, .. } => write!(f, "withdraw the acknowledgement of {key} by {author}"),
-            Self::Resolve { key, author, reason } => write!(f, "resolve {key} by {author}: {reason}"),
-            Self::ResolveGroup { key, author, reason } => {
-                write!(f, "resolve all incidents of {key} by {author}: {reason}")
-            }
-        }
-    }
 }
 
 impl Pipeline {

@@ -13,9 +13,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::burn_rate::HistoryRange;
 use super::committer::{BATCH, GATHER};
 use super::flapping;
-use super::mute::Mute;
-use super::pipeline::{Idle, Pipeline, Request, Scenarios};
-use crate::incident::{Event, Incident, Notification, Subject};
+use super::pipeline::{Idle, Pipeline, Scenarios};
+use crate::incident::{AlertCommand, Event, Incident, Mute, Notification, Subject};
 use crate::notify::Alerting;
 use crate::outcome::Outcome;
 use crate::scenario::{Scenario, ScenarioId, Severity};
@@ -119,7 +118,7 @@ impl Replay {
         pipeline.scenarios(scenarios, &Idle::default(), begin);
         for mute in mutes {
             // A mute that had already ended is rejected, which is correct here.
-            let _ = pipeline.request(Request::Mute(mute), begin);
+            let _ = pipeline.request(AlertCommand::Mute(mute), begin);
         }
         Self { pipeline, since, now: begin, gathered: Vec::new(), commit_at: begin, replayed: ReplayResult::default() }
     }

@@ -10,7 +10,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::fixtures::{Nothing, at, outcome};
 use super::mute::Mute;
-use super::pipeline::{Pipeline, Request};
+use super::pipeline::Pipeline;
+use crate::incident::AlertCommand;
 use crate::incident::Subject;
 use crate::notify::{Alerting, Receiver};
 use crate::outcome::{Outcome, Verdict};
@@ -263,7 +264,7 @@ fn it_goes_through_the_other_stages() {
         let (from, until) = (play.now(), play.now() + TimeDelta::minutes(5));
         let (id, author, reason) = ("quiet".into(), "ann".into(), "tests".into());
         let mute = Mute { id, maintenance: false, matches, from, until, during: None, author, reason, confirmed: true };
-        play.pipeline.request(Request::Mute(mute), from).expect("taken");
+        play.pipeline.request(AlertCommand::Mute(mute), from).expect("taken");
         play.write(from);
         play.runs("FFFFFPPFP");
         assert_eq!(play.told, ["7 opened slo/shop:1 critical"], "{restarts}");

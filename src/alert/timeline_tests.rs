@@ -11,9 +11,8 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::fixtures::{Nothing, at, outcome};
-use super::mute::Mute;
-use super::pipeline::{Idle, Pipeline, Request};
-use crate::incident::{Matchers, Notification, Subject};
+use super::pipeline::{Idle, Pipeline};
+use crate::incident::{AlertCommand, Matchers, Mute, Notification, Subject};
 use crate::names::suppressed;
 use crate::notify::{Alerting, Begins, Receiver, Route, Window};
 use crate::outcome::Outcome;
@@ -222,13 +221,13 @@ impl Run {
     }
 
     /// Executes an operator command.
-    pub(super) fn ask(&mut self, time: &str, request: Request) -> Result<String, String> {
+    pub(super) fn ask(&mut self, time: &str, request: AlertCommand) -> Result<String, String> {
         let now = at(second(time));
         self.until(now - TimeDelta::milliseconds(1));
         let now = now + self.set_by;
         let request = match request {
-            Request::Mute(mute) => {
-                Request::Mute(Mute { from: mute.from + self.set_by, until: mute.until + self.set_by, ..mute })
+            AlertCommand::Mute(mute) => {
+                AlertCommand::Mute(Mute { from: mute.from + self.set_by, until: mute.until + self.set_by, ..mute })
             }
             other => other,
         };
@@ -687,8 +686,8 @@ fn dependencies_go_over_several_levels() {
     assert_eq!(run.looked, ["1:00 gate"]);
 }
 
-pub(super) fn mute(matches: &[(&str, &str)], from: &str, until: &str) -> Request {
-    Request::Mute(Mute {
+pub(super) fn mute(matches: &[(&str, &str)], from: &str, until: &str) -> AlertCommand {
+    AlertCommand::Mute(Mute {
         id: "m1".into(),
         maintenance: false,
         matches: matches.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
@@ -703,7 +702,7 @@ pub(super) fn mute(matches: &[(&str, &str)], from: &str, until: &str) -> Request
 
 /// Checks the notifications of a timeline with operator commands.
 #[track_caller]
-fn muted(policy: &str, requests: &[(&str, Request)], lines: &str, until: &str, expected: &[&str]) {
+fn muted(policy: &str, requests: &[(&str, AlertCommand)], lines: &str, until: &str, expected: &[&str]) {
     for restarts in [false, true] {
         let mut run = Run::new(&checks("shop", policy), &[AT_ONCE], restarts);
         let mut rest: Vec<&str> = lines.split('|').map(str::trim).collect();
@@ -722,7 +721,7 @@ fn a_silence_may_hold_at_some_times_only() {
     let policy = "after: 1, recover_after: 1";
     // The timeline starts on a Friday at 8:00 UTC.
     let silence = |during: &str| match mute(&[("scenario", "shop")], "2m", "1h") {
-        Request::Mute(mute) => Request::Mute(Mute { during: Some(during.parse().expect("reads")), ..mute }),
+        AlertCommand::Mute(mute) => AlertCommand::Mute(Mute { during: Some(during.parse().expect("reads")), ..mute }),
         other => other,
     };
     for (during, expected) in [
@@ -774,7 +773,7 @@ fn what_is_silenced_is_told_when_it_still_fails_afterwards() {
     let night = mute(&[], "90s", "2h");
     muted("after: 1, remind: 1h", &[("90s", night)], "1m shop F | 2m shop F", "190m", later);
     // Expired by an operator.
-    let end = Request::Expire { id: "m1".into() };
+    let end = AlertCommand::Expire { id: "m1".into() };
     let early = &["3:00 a opened shop:1 warning"];
     muted(policy, &[("0s", silence()), ("150s", end.clone())], "| 1m shop FF | 3m shop F", "1h", early);
     let mut run = Run::new(&checks("shop", policy), &[AT_ONCE], false);
@@ -784,7 +783,7 @@ fn what_is_silenced_is_told_when_it_still_fails_afterwards() {
 
 #[test]
 fn who_takes_it_over_is_not_reminded() {
-    let ack = |key: &str| Request::Acknowledge { key: key.into(), author: "ania".into(), length: None };
+    let ack = |key: &str| AlertCommand::Acknowledge { key: key.into(), author: "ania".into(), length: None };
     let policy = "after: 1, recover_after: 1, remind: 1h";
     let told = &[
         "1:00 a opened shop:1 warning",

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
+use crate::alert::Scenarios;
 use crate::alert::replay::{NotificationDiff, Replay, begin, compare};
-use crate::alert::{Mute, Scenarios};
+use crate::incident::Mute;
 use crate::names::MUTES;
 use crate::notify::Alerting;
 use crate::outcome::Outcome;

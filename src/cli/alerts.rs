@@ -13,14 +13,12 @@ use super::replay::{ReplayArgs, checked, replayed};
 use super::serve::store_places;
 use super::terminal::say_error;
 use super::test_notification::{TestArgs, test};
-use crate::alert::Request;
 use crate::app::deferred_commands;
-use crate::incident::Matchers;
+use crate::incident::{AlertCommand, During, Matchers};
 use crate::names::{DEFAULT_LISTEN, exit, path};
-use crate::notify::During;
 use crate::store::{Sqlite, StoreError};
 use crate::web::{
-    AlertAction, WhyQuery, acknowledge_asked, decisions_in, incidents_in, mutes_in, resolve_asked, silence_asked,
+    WhyQuery, acknowledge_asked, decisions_in, incidents_in, mutes_in, resolve_asked, silence_asked,
     unacknowledge_asked,
 };
 use crate::wire;
@@ -160,7 +158,7 @@ pub(super) async fn alerts(args: AlertsArgs) -> u8 {
             agent.change(&key, "resolve", asked, &json!({"author": author, "reason": reason})).await
         }
         What::Silence { end: Some(id), agent: Address { store: Some(store), .. }, .. } => {
-            left(&store, Ok(AlertAction::Expire { id })).await
+            left(&store, Ok(AlertCommand::Expire { id })).await
         }
         What::Silence { end: Some(id), agent, .. } => {
             let place = format!("{}/{}", path::API_SILENCES, encoded(&id));
@@ -214,7 +212,7 @@ impl Address {
         &self,
         key: &str,
         what: &str,
-        asked: Result<AlertAction, String>,
+        asked: Result<AlertCommand, String>,
         body: &Value,
     ) -> Result<String, String> {
         match &self.store {
@@ -280,7 +278,7 @@ async fn opened(url: &str) -> Result<Sqlite, String> {
 }
 
 /// Stores a deferred command.
-async fn left(url: &str, asked: Result<AlertAction, String>) -> Result<String, String> {
+async fn left(url: &str, asked: Result<AlertCommand, String>) -> Result<String, String> {
     let url = checked(url)?;
     let (_, folder) = store_places(&url, Path::new(""));
     let left = deferred_commands::leave(&url, &folder, asked?).await?;
@@ -314,7 +312,7 @@ async fn list(agent: &Address) -> Result<String, String> {
 }
 
 /// Returns the incidents, the silences and the deferred commands.
-async fn book(store: &Sqlite) -> Result<(Value, Value, Vec<Request>), StoreError> {
+async fn book(store: &Sqlite) -> Result<(Value, Value, Vec<AlertCommand>), StoreError> {
     Ok((incidents_in(store).await?, mutes_in(store).await?, deferred_commands::left(store).await?))
 }
 

@@ -29,7 +29,7 @@ use axum::routing::{delete, get, post};
 use crate::names::path;
 use headers::harden;
 
-pub use alert_request::{AlertAction, AlertRequest};
+pub use alert_request::AlertRequest;
 pub use api::{
     WhyQuery, acknowledge_asked, decisions_in, incidents_in, mutes_in, resolve_asked, silence_asked,
     unacknowledge_asked,

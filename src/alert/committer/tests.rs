@@ -457,7 +457,7 @@ async fn two_stores_never_use_one_key() {
         running.runs("F", "shop", 0).await;
         let key = running.written.buffer.queued("a", 1).await.unwrap()[0].dedup_key();
         // Acknowledgements accept the key as displayed, or without the store.
-        let request = Request::Acknowledge { key: key.clone(), author: "ola".into(), length: None };
+        let request = AlertCommand::Acknowledge { key: key.clone(), author: "ola".into(), length: None };
         running.intake.request(request).await.expect("is known");
         running.stop().await;
         let owed = store.queued("a", 1).await.unwrap().remove(0);
@@ -558,7 +558,7 @@ async fn what_becomes_of_an_incident_is_recorded_once(url: &str) {
     // Another agent continues from here.
     let running = agent().await;
     running.runs("FF", "shop", 300).await;
-    let request = Request::Acknowledge { key: "shop:1".into(), author: "ania".into(), length: None };
+    let request = AlertCommand::Acknowledge { key: "shop:1".into(), author: "ania".into(), length: None };
     running.intake.request(request).await.unwrap();
     running.runs("PPP", "shop", 600).await;
     running.stop().await;
@@ -784,7 +784,7 @@ async fn a_full_queue_drops_and_counts() {
 
 #[tokio::test]
 async fn what_was_left_for_the_next_start_is_carried_out_once() {
-    use crate::alert::Mute;
+    use crate::incident::Mute;
     let store = store("sqlite::memory:").await;
     let loaded = scenarios("after: 1", &["shop", "blog"]);
     let agent = async || {
@@ -799,7 +799,7 @@ async fn what_was_left_for_the_next_start_is_carried_out_once() {
 
     let now = Utc::now();
     let mute = |id: &str, minutes: i64| {
-        Request::Mute(Mute {
+        AlertCommand::Mute(Mute {
             id: id.into(),
             maintenance: false,
             matches: [("team".to_owned(), "shop".to_owned())].into(),
@@ -811,9 +811,9 @@ async fn what_was_left_for_the_next_start_is_carried_out_once() {
             confirmed: true,
         })
     };
-    let acknowledge = Request::Acknowledge { key: "blog:1".into(), author: "jan".into(), length: None };
+    let acknowledge = AlertCommand::Acknowledge { key: "blog:1".into(), author: "jan".into(), length: None };
     // A mute that has ended in the meantime and a command for an unknown mute are skipped.
-    let left = [mute("m1", 60), acknowledge, mute("m2", -1), Request::Expire { id: "m9".into() }];
+    let left = [mute("m1", 60), acknowledge, mute("m2", -1), AlertCommand::Expire { id: "m9".into() }];
     let rows = (0..)
         .zip(&left)
         .map(|(n, request): (u32, _)| (format!("{REQUESTS}{n}"), Some(serde_json::to_value(request).unwrap())));

@@ -4,27 +4,27 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Pipeline, Request, SuppressedIncident, Suppression, TimerKey};
+use super::{Pipeline, SuppressedIncident, Suppression, TimerKey};
 use crate::alert::fingerprint::host_of_scenario;
-use crate::alert::mute::{self, Mute};
-use crate::incident::{Acknowledgement, DecisionReason, Matchers, Subject};
+use crate::alert::mute;
+use crate::incident::{Acknowledgement, AlertCommand, DecisionReason, Matchers, Mute, Subject};
 
 /// Maximum number of incidents and scenarios named in a result.
 const NAMED: usize = 5;
 
 impl Pipeline {
     /// Executes an operator command. Returns a confirmation or an error message.
-    pub fn request(&mut self, request: Request, now: DateTime<Utc>) -> Result<String, String> {
+    pub fn request(&mut self, request: AlertCommand, now: DateTime<Utc>) -> Result<String, String> {
         let done = match request {
-            Request::Mute(mute) => self.mute(mute, now),
-            Request::Preview { matches } => {
+            AlertCommand::Mute(mute) => self.mute(mute, now),
+            AlertCommand::Preview { matches } => {
                 self.hits(&matches).ok_or_else(|| format!("{matches} matches no open incident and no scenario"))
             }
-            Request::Expire { id } => self.expire(&id, now),
-            Request::Acknowledge { key, author, length } => self.acknowledge(&key, author, length, now),
-            Request::Unacknowledge { key, author, of } => self.unacknowledge(&key, &author, of.as_deref(), now),
-            Request::Resolve { key, author, reason } => self.resolve_by_hand(&key, &author, &reason, now),
-            Request::ResolveGroup { key, author, reason } => self.resolve_group(&key, &author, &reason, now),
+            AlertCommand::Expire { id } => self.expire(&id, now),
+            AlertCommand::Acknowledge { key, author, length } => self.acknowledge(&key, author, length, now),
+            AlertCommand::Unacknowledge { key, author, of } => self.unacknowledge(&key, &author, of.as_deref(), now),
+            AlertCommand::Resolve { key, author, reason } => self.resolve_by_hand(&key, &author, &reason, now),
+            AlertCommand::ResolveGroup { key, author, reason } => self.resolve_group(&key, &author, &reason, now),
         };
         self.limit(now);
         done
