@@ -1,7 +1,7 @@
 //! Questions of a person on call, one for each stage, and the output of `wachta alerts why`.
 
 use super::fixtures::{at, outcome};
-use super::timeline_tests::{AT_ONCE, BEHIND, Run, WAIT, checks, mute};
+use super::timeline::{AT_ONCE, BEHIND, Run, WAIT, checks, mute};
 use crate::incident::AlertCommand;
 use crate::notify::Receiver;
 use crate::outcome::Outcome;
@@ -35,7 +35,7 @@ fn why_was_i_not_told_when_it_was_red_in_frankfurt() {
     let mut run = Run::new(&checks("shop", "after: 1"), &[AT_ONCE], true);
     for (second, location, letter) in [(60, "fra", 'P'), (61, "waw", 'P'), (62, "sto", 'P'), (120, "fra", 'F')] {
         let outcome = Outcome { location: location.into(), ..outcome("shop", letter, second) };
-        run.pipeline.outcome(&outcome, at(second));
+        run.pipeline.process_outcome(&outcome, at(second));
         run.write(at(second));
     }
     answered(&run, "shop", "2:00 shop quorum: bad at fra only: 1 of 3 locations, 2 needed");

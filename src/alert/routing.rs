@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::group::Escalation;
+use super::escalation::Escalation;
 use crate::incident::Incident;
 use crate::notify::{Alerting, Causes, LOG, Route};
 use crate::scenario::Severity;

@@ -143,5 +143,6 @@ async fn write(store: &Sqlite, request: AlertCommand) -> Result<String, String> 
 
 /// Returns the deferred commands of a store, in order.
 pub async fn left(store: &impl Incidents) -> Result<Vec<AlertCommand>, StoreError> {
-    alert::requests(&store.alerting_entries().await?).map(|left| left.into_iter().map(|(_, request)| request).collect())
+    alert::deferred_commands(&store.alerting_entries().await?)
+        .map(|left| left.into_iter().map(|(_, request)| request).collect())
 }

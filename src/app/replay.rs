@@ -104,7 +104,7 @@ pub async fn replay(
             then.push((&kept.notification).into());
         }
     }
-    let lines = compare(then, replayed.told);
+    let lines = compare(then, replayed.notifications);
     Ok(ReplayReport {
         begin,
         first,

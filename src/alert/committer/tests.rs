@@ -1,7 +1,7 @@
 //! The committer with real stores: outcomes and their effects are stored together, once, regardless of the behavior of
 //! the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -11,27 +11,17 @@ use chrono::DateTime;
 use serde_json::Value as Json;
 
 use super::*;
+use crate::alert::fixtures::{Nothing, outcome_at};
+use crate::alert::idle::Idle;
 use crate::incident::{Incident, Notification};
-use crate::names::Reason;
-use crate::notify::{Receiver, ReceiverKind, Route};
-use crate::outcome::Verdict;
-use crate::scenario::{Lookup, LookupError, Scenario, ScenarioKind, load};
+use crate::notify::{Alerting, Receiver, ReceiverKind, Route};
+use crate::outcome::{Outcome, RunId};
+use crate::scenario::{Scenario, ScenarioKind, load};
 use crate::store::{
     CheckIn, CheckInState, CheckIns, Database, DecisionRecord, DeliveryStatus, History, Incidents, NotificationRecord,
-    Opener, Outbox, Positions as _, Recorded, Runs, Sqlite, WorkingSet,
+    Opener, Outbox, PlannedRun, Positions as _, Recorded, Runs, Sqlite, WorkingSet,
 };
 use tokio_util::sync::CancellationToken;
-
-struct Nothing;
-
-impl Lookup for Nothing {
-    fn env(&self, name: &str) -> Result<String, LookupError> {
-        Err(LookupError::Missing(name.to_owned()))
-    }
-    fn file(&self, path: &std::path::Path, _: &str) -> Result<Vec<u8>, LookupError> {
-        Err(LookupError::Missing(path.display().to_string()))
-    }
-}
 
 type Result<T, E = StoreError> = std::result::Result<T, E>;
 
@@ -360,32 +350,7 @@ fn at(second: i64) -> DateTime<Utc> {
 }
 
 fn outcome(scenario: &str, letter: char, second: i64) -> Outcome {
-    let (verdict, reason) = match letter {
-        'P' => (Verdict::Passed, None),
-        'F' => (Verdict::Failed, Some(Reason::Connect)),
-        _ => (Verdict::Unknown, Some(Reason::Browser)),
-    };
-    Outcome {
-        run: RunId::new(),
-        seq: 0,
-        streak: None,
-        scenario: scenario.into(),
-        name: scenario.into(),
-        kind: ScenarioKind::Tcp,
-        location: "here".into(),
-        due_at: at(second),
-        started_at: at(second),
-        ended_at: at(second),
-        duration: Duration::ZERO,
-        verdict,
-        reason,
-        message: None,
-        failed_step: None,
-        steps: Vec::new(),
-        evidence: Vec::new(),
-        browser: None,
-        differences: Vec::new(),
-    }
+    outcome_at(scenario, letter, at(second))
 }
 
 #[tokio::test]
@@ -400,9 +365,9 @@ async fn an_error_budget_goes_on_from_the_store() {
     let mut heard = Vec::new();
     // Each agent receives one failure, and the third one has counted three.
     for agent in 0..3 {
-        let (told, remaining) = std::sync::mpsc::channel();
+        let (sent, remaining) = std::sync::mpsc::channel();
         let Agent { intake, committer, written, .. } = Agent::new(&store).await;
-        let committer = committer.on_error_budget(move |id, left| drop(told.send((id.to_string(), left))));
+        let committer = committer.on_error_budget(move |id, left| drop(sent.send((id.to_string(), left))));
         let task = tokio::spawn(committer.run());
         intake.alerting(alerting(&["a"], &[])).await;
         intake.scenarios(Arc::clone(&all), Idle::default()).await;
@@ -415,7 +380,7 @@ async fn an_error_budget_goes_on_from_the_store() {
         drop(intake);
         task.await.expect("ends");
         written.end().await;
-        heard.push(remaining.iter().last().expect("told"));
+        heard.push(remaining.iter().last().expect("sent"));
     }
     assert_eq!(queued(&store, "a").await, ["opened slo/shop:1"]);
     let left = |failed: f64| 1.0 - failed / 43.2;
@@ -438,7 +403,7 @@ async fn a_store_that_hangs_holds_up_nothing() {
     heard.await.expect("held in memory");
     running.intake.pulse().await.expect("it turns");
     let owed = running.written.buffer.queued("a", 10).await.unwrap();
-    assert_eq!(owed.len(), 1, "and is told from there");
+    assert_eq!(owed.len(), 1, "and is sent from there");
     assert!(running.written.buffer.stalled().is_none());
     tokio::time::sleep(crate::store::STALLED_AFTER).await;
     assert!(running.written.buffer.stalled().is_some());
@@ -664,7 +629,7 @@ async fn what_is_removed_resolves(url: &str) {
     let running = agent.start();
     heard.await.expect("written");
     running.stop().await;
-    assert_eq!(queued(&store, "b").await, [""; 0], "nobody was told that it opened");
+    assert_eq!(queued(&store, "b").await, [""; 0], "nobody was sent that it opened");
     let kept = store.decisions(&Subject::from("new"), 10).await.unwrap();
     let why: Vec<_> = kept.iter().map(|kept| kept.decision.reason.as_str()).collect();
     assert_eq!(why, ["resolved_early", "removed", "opened"]);
@@ -818,7 +783,7 @@ async fn what_was_left_for_the_next_start_is_carried_out_once() {
         .zip(&left)
         .map(|(n, request): (u32, _)| (format!("{REQUESTS}{n}"), Some(serde_json::to_value(request).unwrap())));
     store.inner.commit(&Batch { alerting_entries: rows.collect(), ..Batch::default() }).await.unwrap();
-    let read = requests(&store.alerting_entries().await.unwrap()).unwrap();
+    let read = deferred_commands(&store.alerting_entries().await.unwrap()).unwrap();
     assert_eq!(read.into_iter().map(|(_, request)| request).collect::<Vec<_>>(), left);
 
     let second = agent().await;

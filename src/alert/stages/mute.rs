@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 
-use super::timers::{Timer, Timers};
+use crate::alert::timers::{Timer, Timers};
 use crate::incident::{DecisionReason, Incident, Mute};
 use crate::notify::Alerting;
 
@@ -29,7 +29,7 @@ pub struct Muted {
     /// End of the mute.
     pub until: DateTime<Utc>,
     /// Reason of the decision: maintenance or silence.
-    pub why: DecisionReason,
+    pub reason: DecisionReason,
     /// Text for people: `silenced by ania until 2027-01-15 09:00:00: known`.
     pub detail: String,
 }
@@ -46,17 +46,17 @@ pub fn muted(
         if let Some(until) = window.open_until(now).filter(|_| window.matches.fits(incident)) {
             let id = format!("maintenance window {number} of the agent configuration");
             let detail = format!("{id}, until {}", until.format("%F %T"));
-            return Some(Muted { id, until, why: DecisionReason::Maintenance, detail });
+            return Some(Muted { id, until, reason: DecisionReason::Maintenance, detail });
         }
     }
     let active = mutes.values().filter(|mute| mute.matches.fits(incident));
     let (until, mute) =
         active.filter_map(|mute| Some((mute.active_until(now)?, mute))).max_by_key(|(until, _)| *until)?;
-    let (why, what) = if mute.maintenance {
+    let (reason, what) = if mute.maintenance {
         (DecisionReason::Maintenance, "maintenance")
     } else {
         (DecisionReason::Silence, "silenced")
     };
     let detail = format!("{what} by {} until {}: {}", mute.author, until.format("%F %T"), mute.reason);
-    Some(Muted { id: mute.id.clone(), until, why, detail })
+    Some(Muted { id: mute.id.clone(), until, reason, detail })
 }

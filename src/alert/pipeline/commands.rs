@@ -4,18 +4,17 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Pipeline, SuppressedIncident, Suppression, TimerKey};
+use super::Pipeline;
 use crate::alert::fingerprint::host_of_scenario;
-use crate::alert::mute;
-use crate::incident::{Acknowledgement, AlertCommand, DecisionReason, Matchers, Mute, Subject};
+use crate::incident::{Acknowledgement, AlertCommand, DecisionReason, Incident, Matchers, Mute, Subject};
 
 /// Maximum number of incidents and scenarios named in a result.
 const NAMED: usize = 5;
 
 impl Pipeline {
     /// Executes an operator command. Returns a confirmation or an error message.
-    pub fn request(&mut self, request: AlertCommand, now: DateTime<Utc>) -> Result<String, String> {
-        let done = match request {
+    pub fn execute(&mut self, command: AlertCommand, now: DateTime<Utc>) -> Result<String, String> {
+        let result = match command {
             AlertCommand::Mute(mute) => self.mute(mute, now),
             AlertCommand::Preview { matches } => {
                 self.hits(&matches).ok_or_else(|| format!("{matches} matches no open incident and no scenario"))
@@ -27,7 +26,7 @@ impl Pipeline {
             AlertCommand::ResolveGroup { key, author, reason } => self.resolve_group(&key, &author, &reason, now),
         };
         self.limit(now);
-        done
+        result
     }
 
     fn mute(&mut self, mut mute: Mute, now: DateTime<Utc>) -> Result<String, String> {
@@ -44,28 +43,23 @@ impl Pipeline {
             ));
         }
         mute.confirmed = true;
-        let key = format!("{}{}", mute::PREFIX, mute.id);
         let hits = hits.unwrap_or_else(|| "nothing at the moment".into());
         let during = mute.during.as_ref().map(|during| format!(", {during}")).unwrap_or_default();
         let done = format!("{} until {}{during}: matches {hits}", mute.id, mute.until.format("%F %T"));
-        self.timers.insert((mute.until, TimerKey::Mute(mute.id.clone())));
-        self.mutes.insert(mute.id.clone(), mute);
-        self.touched.insert(key);
+        self.suppressions.add_mute(mute, &mut self.context);
         Ok(done)
     }
 
     /// Describes the open incidents and scenarios that match, or returns `None` without a match.
     pub fn hits(&self, matches: &Matchers) -> Option<String> {
-        let alert_states = self.alert_states.values().filter_map(|watch| watch.open.as_ref());
-        let budgets = self.budgets.alert_states.values().filter_map(|watch| watch.open.as_ref());
-        let open = alert_states.chain(budgets).chain(&self.agent.open).filter(|incident| matches.fits(incident));
-        let mut open: Vec<String> = open.map(crate::incident::Incident::dedup_key).collect();
+        let open = self.states.open_incidents().filter(|incident| matches.fits(incident));
+        let mut open: Vec<String> = open.map(Incident::dedup_key).collect();
         open.sort_unstable();
         let fits = |scenario: &&std::sync::Arc<crate::scenario::Scenario>| {
-            matches.fits_scenario(scenario, &self.location, host_of_scenario(scenario).as_deref())
+            matches.fits_scenario(scenario, &self.states.location, host_of_scenario(scenario).as_deref())
         };
         let scenarios: Vec<String> =
-            self.scenarios.values().filter(fits).map(|scenario| scenario.id.value.to_string()).collect();
+            self.context.scenarios.values().filter(fits).map(|scenario| scenario.id.value.to_string()).collect();
         let listed = |what: &str, all: &[String]| {
             let more = all.len().saturating_sub(NAMED);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
@@ -81,17 +75,11 @@ impl Pipeline {
     }
 
     fn expire(&mut self, id: &str, now: DateTime<Utc>) -> Result<String, String> {
-        if self.mutes.remove(id).is_none() {
+        if !self.suppressions.remove_mute(id, &mut self.context) {
             return Err(format!("no silence or maintenance with the id `{id}`"));
         }
-        self.touched.insert(format!("{}{id}", mute::PREFIX));
         self.groups.unmute();
-        let by_it =
-            |waiting: &SuppressedIncident| matches!(&waiting.hold, Suppression::Muted { mute, .. } if *mute == id);
-        let held = self.held.iter().filter(|(_, waiting)| by_it(waiting));
-        for subject in held.map(|(subject, _)| subject.clone()).collect::<Vec<_>>() {
-            self.unmuted(&subject, now);
-        }
+        self.suppressions.release_muted_by(id, &mut self.context, now);
         Ok(format!("{id} has ended"))
     }
 
@@ -106,7 +94,7 @@ impl Pipeline {
     }
 
     /// Returns the same as [`Pipeline::subject_of`], limited to incidents that were or will be notified.
-    fn told_subject(&self, key: &str) -> Result<Subject, String> {
+    fn grouped_subject(&self, key: &str) -> Result<Subject, String> {
         let subject = self.subject_of(key)?;
         match self.groups.of(&subject) {
             Some(_) => Ok(subject),
@@ -123,7 +111,7 @@ impl Pipeline {
         length: Option<Duration>,
         now: DateTime<Utc>,
     ) -> Result<String, String> {
-        let subject = self.told_subject(key)?;
+        let subject = self.grouped_subject(key)?;
         if let Some(who) = self.groups.of(&subject).and_then(|group| group.acknowledged()) {
             let since = who.at.format("%F %T");
             return if who.author == author && length.is_none() {
@@ -140,8 +128,13 @@ impl Pipeline {
         let note = format!("acknowledged by {author}{how_long}");
         let who = Acknowledgement { author, at: now, until };
         for subject in self.groups.acknowledge(&subject, Some(who.clone()), &note, now) {
-            self.effects.decide(&subject, DecisionReason::Acknowledged, format!("{note}; reminders stopped"), now);
-            self.effects.acknowledged.push((subject, Some(who.clone())));
+            self.context.effects.decide(
+                &subject,
+                DecisionReason::Acknowledged,
+                format!("{note}; reminders stopped"),
+                now,
+            );
+            self.context.effects.acknowledged.push((subject, Some(who.clone())));
         }
         Ok(format!("{key} {note}"))
     }
@@ -153,7 +146,7 @@ impl Pipeline {
         of: Option<&str>,
         now: DateTime<Utc>,
     ) -> Result<String, String> {
-        let subject = self.told_subject(key)?;
+        let subject = self.grouped_subject(key)?;
         let Some(who) = self.groups.of(&subject).and_then(|group| group.acknowledged()).cloned() else {
             return Err(format!("`{key}` is not acknowledged"));
         };
@@ -162,8 +155,8 @@ impl Pipeline {
         }
         let note = format!("acknowledgement by {} withdrawn by {author}", who.author);
         for subject in self.groups.acknowledge(&subject, None, &note, now) {
-            self.effects.decide(&subject, DecisionReason::Acknowledged, note.clone(), now);
-            self.effects.acknowledged.push((subject, None));
+            self.context.effects.decide(&subject, DecisionReason::Acknowledged, note.clone(), now);
+            self.context.effects.acknowledged.push((subject, None));
         }
         Ok(format!("{key} {note}"))
     }
@@ -194,17 +187,9 @@ impl Pipeline {
 
     /// Resolves the open incident of a subject. Returns whether there was one.
     fn close_by_hand(&mut self, subject: &Subject, by: &str, now: DateTime<Utc>) -> bool {
-        let before = self.incident(subject).map(|open| open.severity);
-        let judgement = match subject {
-            Subject::Agent(_) => self.agent.close(by, now),
-            Subject::Objective(_) => self.budgets.alert_states.get_mut(subject).and_then(|watch| watch.close(by, now)),
-            Subject::Scenario(_) => self.alert_states.get_mut(subject).and_then(|watch| watch.close(by, now)),
-            Subject::Test(_) => None,
-        };
-        let Some(judgement) = judgement else { return false };
-        self.count(before, None);
-        self.effects.alert_states.insert(subject.clone());
-        self.take(judgement, None, now);
+        let Some(evaluation) = self.states.close(subject, by, now) else { return false };
+        self.context.effects.alert_states.insert(subject.clone());
+        self.pass(evaluation, None, now);
         true
     }
 }
