@@ -31,7 +31,8 @@ pub struct Incident {
     /// Subject of the incident. Also the id of its group, as long as every group has one incident.
     pub subject: Subject,
     /// Sequence number of this incident for its subject, starting at 1.
-    pub opening: u64,
+    #[serde(rename = "opening")]
+    pub sequence: u64,
     /// Name of the scenario.
     pub name: String,
     /// Tags of the scenario.
@@ -152,10 +153,10 @@ pub struct Acknowledgement {
 
 impl Incident {
     /// Creates an incident opened by `outcome`, with severity `warning` and without the details of the failure.
-    pub fn opened(subject: Subject, opening: u64, outcome: &Outcome) -> Self {
+    pub fn opened(subject: Subject, sequence: u64, outcome: &Outcome) -> Self {
         Self {
             subject,
-            opening,
+            sequence,
             name: outcome.name.clone(),
             tags: BTreeMap::new(),
             kind: outcome.kind.as_str().to_owned(),
@@ -186,11 +187,11 @@ impl Incident {
     }
 
     /// Creates an incident of an agent, which no run opened.
-    pub fn of_agent(subject: Subject, opening: u64, location: &str, now: DateTime<Utc>) -> Self {
+    pub fn of_agent(subject: Subject, sequence: u64, location: &str, now: DateTime<Utc>) -> Self {
         let none = RunId(uuid::Uuid::nil());
         Self {
             subject,
-            opening,
+            sequence,
             name: format!("wachta at {location}"),
             tags: BTreeMap::new(),
             kind: "agent".into(),
@@ -220,9 +221,9 @@ impl Incident {
         }
     }
 
-    /// Returns the dedup key without the identity of the store: `<group id>:<opening>`.
+    /// Returns the dedup key without the identity of the store: `<group id>:<sequence>`.
     pub fn dedup_key(&self) -> String {
-        format!("{}:{}", self.subject, self.opening)
+        format!("{}:{}", self.subject, self.sequence)
     }
 
     /// Returns a text like `open since 2027-01-15 08:00:00`. Called for every bad run, therefore without a format
@@ -302,7 +303,7 @@ pub struct Notification {
     pub receiver: String,
     /// Reported event.
     pub event: Event,
-    /// Dedup key of the group without the identity of the store: `<group id>:<opening>`.
+    /// Dedup key of the group without the identity of the store: `<group id>:<sequence>`.
     pub key: String,
     /// Incident that represents the group, as of the event: the open incident with the highest severity, the first one
     /// among equals. For a resolved group, the incident that the dedup key belongs to.
@@ -382,7 +383,7 @@ impl Notification {
         own.into_iter().chain(self.opens.iter().map(String::as_str))
     }
 
-    /// Returns the dedup key of the group as receivers have it: `<group id>:<opening>@<store>`.
+    /// Returns the dedup key of the group as receivers have it: `<group id>:<sequence>@<store>`.
     pub fn dedup_key(&self) -> String {
         if self.store.is_empty() { self.key.clone() } else { format!("{}@{}", self.key, self.store) }
     }

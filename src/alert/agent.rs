@@ -90,7 +90,7 @@ impl AgentAlertState {
     /// Creates the state of a subject of which only the open incident is available.
     pub fn adopted(incident: Incident) -> Self {
         let settled_at = Some(incident.opened_at);
-        Self { openings: incident.opening, open: Some(incident), settled_at, ..Self::default() }
+        Self { openings: incident.sequence, open: Some(incident), settled_at, ..Self::default() }
     }
 
     /// Records a problem with the agent itself, or its end if `message` is `None`; `about` is its topic. Returns

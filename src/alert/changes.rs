@@ -18,7 +18,7 @@ pub struct Changes {
 
 #[derive(Debug)]
 struct Known {
-    opening: u64,
+    sequence: u64,
     severity: Severity,
     acknowledged: Option<Acknowledgement>,
     /// Failure fingerprints of the incident so far, at least one.
@@ -28,7 +28,7 @@ struct Known {
 impl Known {
     fn of(incident: &Incident, cause: &str) -> Self {
         Self {
-            opening: incident.opening,
+            sequence: incident.sequence,
             severity: incident.severity,
             acknowledged: incident.acknowledged.clone(),
             causes: vec![cause.to_owned()],
@@ -55,7 +55,7 @@ impl Changes {
             ended_causes: Vec::new(),
         };
         let mut changes = Vec::new();
-        if self.known.get(&incident.subject).is_none_or(|known| known.opening != incident.opening) {
+        if self.known.get(&incident.subject).is_none_or(|known| known.sequence != incident.sequence) {
             changes.push(change(Transition::Opened, incident.opened_at));
             let known = Known { acknowledged: None, ..Known::of(incident, cause) };
             self.known.insert(incident.subject.clone(), known);
@@ -100,10 +100,10 @@ mod tests {
         let ania = Acknowledgement { author: "ania".into(), at: now, until: None };
         let worse = Incident { severity: Severity::Critical, bad_runs: 2, ..first.clone() };
         let taken = Incident { acknowledged: Some(ania.clone()), ..worse.clone() };
-        let second = Incident { opening: 2, ..first.clone() };
+        let second = Incident { sequence: 2, ..first.clone() };
         let both = Incident { severity: Severity::Info, acknowledged: Some(ania), ..second.clone() };
         let resolved = |incident: &Incident| Incident { resolved_at: Some(now), ..incident.clone() };
-        let short = Incident { opening: 3, ..first.clone() };
+        let short = Incident { sequence: 3, ..first.clone() };
         let steps: [(&str, &Incident, &str, &[&str]); 13] = [
             ("it opens", &first, "a", &["opened"]),
             ("the same", &first, "a", &[]),

@@ -1,4 +1,4 @@
-//! What the stages of the pipeline share: the configuration, the timers, and the effects. Pure.
+//! Shared context of the stages of the pipeline: configuration, timers and effects. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::scenario::{Scenario, ScenarioId};
 /// All loaded scenarios, by id.
 pub type Scenarios = Arc<BTreeMap<ScenarioId, Arc<Scenario>>>;
 
-/// What has to be checked at the time of a timer.
+/// Subject or mute that a timer belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TimerKey {
     /// Flapping and suppression of a subject.

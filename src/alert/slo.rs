@@ -52,7 +52,7 @@ impl Timers for SloAlertState {
 impl SloAlertState {
     /// Creates the state of a subject of which only the open incident is available.
     pub fn adopted(incident: Incident) -> Self {
-        Self { openings: incident.opening, open: Some(incident), ..Self::default() }
+        Self { openings: incident.sequence, open: Some(incident), ..Self::default() }
     }
 
     /// Evaluates a conclusive outcome that `burn` has counted. Returns whether the state changed, and the evaluation if

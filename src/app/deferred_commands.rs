@@ -37,8 +37,9 @@ pub(super) async fn serve(
         match (asked, answer) {
             (AlertCommand::Acknowledge { key, .. }, Ok(done)) => {
                 let store = Arc::clone(&store);
-                tasks
-                    .spawn(async move { request.answer(Ok(format!("{done}{}", receivers_told(&*store, &key).await))) });
+                tasks.spawn(
+                    async move { request.answer(Ok(format!("{done}{}", notified_receivers(&*store, &key).await))) },
+                );
             }
             (_, answer) => request.answer(answer),
         }
@@ -72,7 +73,7 @@ pub(super) async fn take_feedback(
 
 /// Lists the receivers notified of the latest event of an incident, once all of them are, or after a short time. A
 /// person who acknowledges an incident can see whether the others were informed.
-async fn receivers_told(store: &dyn Store, key: &str) -> String {
+async fn notified_receivers(store: &dyn Store, key: &str) -> String {
     let begun = tokio::time::Instant::now();
     // Keys at receivers include the identity of the store.
     let own = key.rsplit_once('@').map(|(own, _)| own);
@@ -82,24 +83,24 @@ async fn receivers_told(store: &dyn Store, key: &str) -> String {
         let notifications = store.notifications(key).await.unwrap_or_default();
         let Some(last) = notifications.last().map(|last| last.notification.queued_at) else { return String::new() };
         let latest = notifications.iter().filter(|state| state.notification.queued_at == last);
-        let (told, waiting): (Vec<_>, Vec<_>) = latest.partition(|state| state.done_at.is_some());
+        let (notified, waiting): (Vec<_>, Vec<_>) = latest.partition(|state| state.done_at.is_some());
         let names = |states: &[&NotificationRecord]| {
             states.iter().map(|state| state.notification.receiver.as_str()).collect::<Vec<_>>().join(", ")
         };
         if waiting.is_empty() {
-            return format!("; notified: {}", names(&told));
+            return format!("; notified: {}", names(&notified));
         }
-        if begun.elapsed() >= TOLD_WITHIN {
+        if begun.elapsed() >= NOTIFIED_TIMEOUT {
             return format!("; not notified yet: {}", names(&waiting));
         }
-        tokio::time::sleep(TOLD_POLL).await;
+        tokio::time::sleep(NOTIFIED_POLL_INTERVAL).await;
     }
 }
 
 /// Maximum time that a response waits for the notifications.
-const TOLD_WITHIN: Duration = Duration::from_secs(2);
+const NOTIFIED_TIMEOUT: Duration = Duration::from_secs(2);
 /// Interval at which the state of the notifications is checked.
-const TOLD_POLL: Duration = Duration::from_millis(20);
+const NOTIFIED_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Stores a command for the next start of the agent with the given folder. Returns a description of the command. A
 /// running agent has to receive commands directly.
@@ -116,19 +117,19 @@ pub async fn leave(url: &str, folder: &Path, command: AlertCommand) -> Result<St
 }
 
 async fn write(store: &Sqlite, request: AlertCommand) -> Result<String, String> {
-    let told = |e: StoreError| e.to_string();
+    let message = |e: StoreError| e.to_string();
     match &request {
         AlertCommand::Acknowledge { key, .. }
         | AlertCommand::Unacknowledge { key, .. }
         | AlertCommand::Resolve { key, .. }
         | AlertCommand::ResolveGroup { key, .. }
-            if store.incident(key).await.map_err(told)?.is_none() =>
+            if store.incident(key).await.map_err(message)?.is_none() =>
         {
             return Err(format!("no incident with the key `{key}`"));
         }
         AlertCommand::Expire { id } => {
             let key = format!("{MUTES}{id}");
-            if !store.alerting_entries().await.map_err(told)?.iter().any(|(known, _)| *known == key) {
+            if !store.alerting_entries().await.map_err(message)?.iter().any(|(known, _)| *known == key) {
                 return Err(format!("no silence or maintenance with the id `{id}`"));
             }
         }
@@ -137,7 +138,7 @@ async fn write(store: &Sqlite, request: AlertCommand) -> Result<String, String> 
     // The order of the keys is the order of the commands.
     let key = format!("{REQUESTS}{}", Uuid::now_v7());
     let body = serde_json::to_value(&request).expect("plain data becomes JSON");
-    store.commit(&Batch { alerting_entries: vec![(key, Some(body))], ..Batch::default() }).await.map_err(told)?;
+    store.commit(&Batch { alerting_entries: vec![(key, Some(body))], ..Batch::default() }).await.map_err(message)?;
     Ok(request.to_string())
 }
 

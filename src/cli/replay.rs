@@ -240,9 +240,9 @@ fn notes(
     if !idle.is_empty() && report.first.is_some() {
         notes.push(format!("no runs within this time: {}", some(&idle, 0)));
     }
-    let (failed, owed) = report.not_sent;
-    if failed + owed > 0 {
-        notes.push(format!("of the sent notifications, {failed} failed and {owed} are still queued"));
+    let (failed, queued) = report.not_sent;
+    if failed + queued > 0 {
+        notes.push(format!("of the sent notifications, {failed} failed and {queued} are still queued"));
     }
     let silences = match report.mutes {
         0 => String::new(),

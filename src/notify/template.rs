@@ -278,7 +278,7 @@ pub(super) fn sample() -> Notification {
     let at = |second: i64| DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap_or_default();
     let incident = Incident {
         subject: Subject::from("shop-checkout"),
-        opening: 1,
+        sequence: 1,
         name: "Shop checkout".into(),
         tags: [("service".to_owned(), "shop".to_owned())].into(),
         kind: "browser".into(),

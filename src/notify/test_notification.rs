@@ -72,7 +72,7 @@ fn incident(receiver: &str, location: &str, now: DateTime<Utc>) -> Incident {
     Incident {
         subject: Subject::Test(receiver.into()),
         // Each test is a separate incident.
-        opening: u64::try_from(now.timestamp_millis()).unwrap_or_default(),
+        sequence: u64::try_from(now.timestamp_millis()).unwrap_or_default(),
         name: format!("test of the receiver `{receiver}`"),
         tags: std::collections::BTreeMap::new(),
         kind: "test".into(),

@@ -109,7 +109,7 @@ fn outcome(number: u128, scenario: &str, second: i64, verdict: Verdict) -> Outco
 pub(super) fn incident(subject: &str, opening: u64, second: i64, resolved: Option<i64>) -> Incident {
     Incident {
         subject: Subject::from(subject),
-        opening,
+        sequence: opening,
         name: subject.into(),
         tags: [("team".to_owned(), "shop".to_owned())].into(),
         kind: "api".into(),
@@ -561,7 +561,7 @@ async fn what_receivers_need_is_remembered(store: &dyn Store) {
 }
 
 async fn who_called_in_is_remembered(store: &dyn Store) {
-    let heard = |started: Option<i64>, ended: Option<(i64, u8)>| {
+    let state = |started: Option<i64>, ended: Option<(i64, u8)>| {
         Some(CheckInState {
             started_at: started.map(at),
             ended: ended.map(|(second, code)| CheckInEnd { at: at(second), code }),
@@ -569,13 +569,13 @@ async fn who_called_in_is_remembered(store: &dyn Store) {
     };
     assert_eq!(store.check_in_state("backup").await.unwrap(), None);
     store.check_in("backup", CheckIn::Started, at(1)).await.unwrap();
-    assert_eq!(store.check_in_state("backup").await.unwrap(), heard(Some(1), None));
+    assert_eq!(store.check_in_state("backup").await.unwrap(), state(Some(1), None));
     store.check_in("backup", CheckIn::CheckInEnd(0), at(2)).await.unwrap();
-    assert_eq!(store.check_in_state("backup").await.unwrap(), heard(Some(1), Some((2, 0))));
+    assert_eq!(store.check_in_state("backup").await.unwrap(), state(Some(1), Some((2, 0))));
     store.check_in("backup", CheckIn::CheckInEnd(FAILED), at(3)).await.unwrap();
     store.check_in("other", CheckIn::CheckInEnd(7), at(4)).await.unwrap();
-    assert_eq!(store.check_in_state("backup").await.unwrap(), heard(Some(1), Some((3, FAILED))));
-    assert_eq!(store.check_in_state("other").await.unwrap(), heard(None, Some((4, 7))));
+    assert_eq!(store.check_in_state("backup").await.unwrap(), state(Some(1), Some((3, FAILED))));
+    assert_eq!(store.check_in_state("other").await.unwrap(), state(None, Some((4, 7))));
 }
 
 async fn memory_is_written_and_forgotten(store: &Sqlite) {

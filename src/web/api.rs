@@ -433,7 +433,7 @@ async fn ask(state: &State, headers: &HeaderMap, asked: AlertCommand) -> ApiResu
 /// Sends a command and waits until its effect is written.
 pub(super) async fn put(state: &State, asked: AlertCommand) -> Result<String, Problem> {
     let stopping = || Problem(StatusCode::SERVICE_UNAVAILABLE, "wachta is stopping".into());
-    let (answer, heard) = oneshot::channel();
+    let (answer, answered) = oneshot::channel();
     state.alerts.send(AlertRequest { asked, answer }).await.map_err(|_| stopping())?;
-    heard.await.map_err(|_| stopping())?.map_err(|problem| Problem(StatusCode::NOT_FOUND, problem))
+    answered.await.map_err(|_| stopping())?.map_err(|problem| Problem(StatusCode::NOT_FOUND, problem))
 }

@@ -25,7 +25,7 @@ impl Pipeline {
         let known = self.known_location.replace(self.states.location.clone());
         if known.as_ref() != Some(&self.states.location) {
             self.context.touched.insert(LOCATION.to_owned());
-            let former = self.states.former.keys().map(|location| location.to_string());
+            let former = self.states.former.keys().map(ToString::to_string);
             for location in former.chain(known).collect::<BTreeSet<_>>() {
                 for (id, state) in &mut self.states.scenarios {
                     if state.locations.forget(&location) {

@@ -26,7 +26,7 @@ fn outcome(scenario: &str, letter: char, number: u128, second: i64) -> Outcome {
 
 fn event(result: &Evaluation) -> Option<String> {
     let (event, incident) = result.event.as_ref()?;
-    Some(format!("{} {} #{}", event.as_str(), incident.severity, incident.opening))
+    Some(format!("{} {} #{}", event.as_str(), incident.severity, incident.sequence))
 }
 
 /// Plays a timeline: letters, `x` for the removal of the scenario, `{…}` for a reload with another policy. Returns the

@@ -32,7 +32,7 @@ pub struct Threshold {
 impl Threshold {
     /// Creates the state of a scenario of which only the open incident is available.
     pub fn adopted(incident: Incident) -> Self {
-        Self { openings: incident.opening, open: Some(incident), ..Self::default() }
+        Self { openings: incident.sequence, open: Some(incident), ..Self::default() }
     }
 
     /// Evaluates a run that does not complete a round of the locations, and therefore does not change the window.

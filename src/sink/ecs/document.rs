@@ -237,9 +237,9 @@ fn run(outcome: &Outcome, mut body: Map<String, Value>) -> Value {
         body.insert("error".into(), json!({"type": reason, "message": message}));
     }
     // For a flow, the request that decided the verdict, or the last one.
-    let told = outcome.deciding_step().filter(|step| step.http.is_some());
-    let told = told.or_else(|| outcome.steps.iter().rev().find(|step| step.http.is_some() || step.page.is_some()));
-    if let Some(step) = told {
+    let shown = outcome.deciding_step().filter(|step| step.http.is_some());
+    let shown = shown.or_else(|| outcome.steps.iter().rev().find(|step| step.http.is_some() || step.page.is_some()));
+    if let Some(step) = shown {
         observed(step, &mut body);
     }
     let expires_at = outcome.steps.iter().filter_map(|step| step.certificate_expires_at).min();

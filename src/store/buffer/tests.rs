@@ -285,7 +285,7 @@ async fn what_a_damaged_store_still_holds_is_taken_over() {
     assert_eq!(bench.buffer.alert_states().await.unwrap()[0].1["second"], 300);
     let incidents = bench.buffer.incidents(1000).await.unwrap();
     assert!((250..300).contains(&incidents.len()), "all but those of one page: {}", incidents.len());
-    let has = |opening| incidents.iter().any(|incident| incident.opening == opening);
+    let has = |opening| incidents.iter().any(|incident| incident.sequence == opening);
     assert!(has(1) && has(99), "before and after the page, in the order of keys");
     bench.close().await;
 }

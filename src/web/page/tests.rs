@@ -192,7 +192,7 @@ impl Fixture {
     async fn incident(&self, run: &Outcome) -> Incident {
         let incident = Incident {
             subject: Subject::from("shop"),
-            opening: 1,
+            sequence: 1,
             name: EVIL.into(),
             tags: BTreeMap::from([("team".into(), EVIL.into())]),
             kind: "api".into(),
@@ -344,8 +344,8 @@ async fn forms_of_an_incident_ask_and_those_of_other_pages_do_not() {
         |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
     let (sender, mut asked) = mpsc::channel(4);
     fixture.state.alerts = sender;
-    let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let list = Arc::clone(&heard);
+    let received = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let list = Arc::clone(&received);
     tokio::spawn(async move {
         while let Some(request) = asked.recv().await {
             let known = request.asked != AlertCommand::Expire { id: "gone".into() };
@@ -353,8 +353,8 @@ async fn forms_of_an_incident_ask_and_those_of_other_pages_do_not() {
                 // The id and the times of a mute depend on the time of the request.
                 AlertCommand::Mute(mute) => {
                     assert_eq!(mute.id.len(), 12, "{mute:?}");
-                    let until = now() + (mute.until - mute.from);
-                    AlertCommand::Mute(Mute { id: String::new(), from: now(), until, ..mute })
+                    let until = DateTime::UNIX_EPOCH + (mute.until - mute.from);
+                    AlertCommand::Mute(Mute { id: String::new(), from: DateTime::UNIX_EPOCH, until, ..mute })
                 }
                 other => other,
             };
@@ -381,8 +381,8 @@ async fn forms_of_an_incident_ask_and_those_of_other_pages_do_not() {
             id: String::new(),
             maintenance: false,
             matches: [(key.to_owned(), value.to_owned())].into(),
-            from: now(),
-            until: now() + length,
+            from: DateTime::UNIX_EPOCH,
+            until: DateTime::UNIX_EPOCH + length,
             during: None,
             author: author.into(),
             reason: reason.into(),
@@ -395,7 +395,7 @@ async fn forms_of_an_incident_ask_and_those_of_other_pages_do_not() {
         mute(tag, value, TimeDelta::minutes(30), "a", "r"),
         AlertCommand::Expire { id: "abc".into() },
     ];
-    assert_eq!(*heard.lock().unwrap(), expected);
+    assert_eq!(*received.lock().unwrap(), expected);
 
     for (header, form, status, part) in [
         ("Sec-Fetch-Site: cross-site", silence, 403, "cross-site request rejected"),
@@ -419,7 +419,7 @@ async fn forms_of_an_incident_ask_and_those_of_other_pages_do_not() {
             "{form}: {body}"
         );
     }
-    assert_eq!(heard.lock().unwrap().len(), expected.len() + 1);
+    assert_eq!(received.lock().unwrap().len(), expected.len() + 1);
     assert_eq!(fixture.send("none:1", OWN, silence).await.0, StatusCode::BAD_REQUEST);
 
     // Mutes that match are shown with a form to end them; others are not shown.

@@ -342,7 +342,7 @@ pub struct NotificationRow {
     receiver: String,
     event: &'static str,
     state: String,
-    owed: TimeView,
+    queued: TimeView,
     done: Option<TimeView>,
     problem: Option<String>,
 }
@@ -354,7 +354,7 @@ impl NotificationRow {
             receiver: state.notification.receiver.clone(),
             event: state.notification.event.as_str(),
             state: state.state.clone(),
-            owed: TimeView::new(state.notification.queued_at, now),
+            queued: TimeView::new(state.notification.queued_at, now),
             done: state.done_at.map(|at| TimeView::new(at, now)),
             problem: state.problem.clone(),
         }

@@ -161,7 +161,7 @@ impl Group {
         let ending = last.and_then(|last| last.ending);
         self.ended_at = self.ended_at.max(resolved_at);
         if *subject == self.lead.subject {
-            match last.filter(|last| last.opening == self.lead.opening) {
+            match last.filter(|last| last.sequence == self.lead.sequence) {
                 Some(last) => self.lead = last.clone(),
                 // The incident opened again in the meantime. The dedup key stays that of the opening that was notified.
                 None => (self.lead.resolved_at, self.lead.ending) = (resolved_at, ending),
