@@ -47,9 +47,9 @@ fn pipeline(own_host: bool) -> Pipeline {
     assert_eq!((loaded.scenarios.len(), loaded.diagnostics.len()), (SCENARIOS, 0));
     let mut pipeline = Pipeline::new("here");
     let receivers = vec![Receiver { name: "team".into(), ..Receiver::default() }];
-    pipeline.alerting(Arc::new(Alerting { receivers, ..Alerting::default() }));
+    pipeline.set_alerting(Arc::new(Alerting { receivers, ..Alerting::default() }));
     let scenarios = loaded.scenarios.into_iter().map(|scenario| (scenario.id.value.clone(), scenario));
-    pipeline.scenarios(Arc::new(scenarios.collect()), &wachta::alert::Idle::default(), at(0));
+    pipeline.set_scenarios(Arc::new(scenarios.collect()), &wachta::alert::Idle::default(), at(0));
     pipeline
 }
 
@@ -118,20 +118,20 @@ fn measure(what: &str, own_host: bool, bad: impl Fn(usize, usize) -> bool) {
             for commit in outcomes.chunks(COMMIT) {
                 let began = Instant::now();
                 for outcome in commit {
-                    pipeline.outcome(outcome, at(round));
+                    pipeline.process_outcome(outcome, at(round));
                 }
                 pipeline.tick(at(round));
                 let effects = pipeline.effects();
                 if written {
                     let open = effects.alert_states.iter().filter_map(|subject| pipeline.incident(subject).cloned());
                     bytes += open
-                        .chain(effects.over.iter().cloned())
+                        .chain(effects.resolved_incidents.iter().cloned())
                         .map(|incident| serde_json::to_string(&incident).expect("plain data").len())
                         .sum::<usize>();
                     bytes += effects
                         .alert_states
                         .iter()
-                        .map(|subject| pipeline.watch(subject).to_string().len())
+                        .map(|subject| pipeline.alert_state(subject).to_string().len())
                         .sum::<usize>();
                     let memory = pipeline.take_changes();
                     bytes +=

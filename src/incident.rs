@@ -1,76 +1,29 @@
-//! Incidents, the notifications about them, and the decisions that led to them. Plain data; the decisions are made in
-//! `alert`.
+//! Incidents, the notifications about them, the decisions that led to them, and what operators do about them: mutes and
+//! commands. Plain data; the decisions are made in `alert`.
 
 mod change;
+mod command;
+pub mod during;
 mod matching;
+mod mute;
+mod subject;
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::Arc;
 
 use chrono::{DateTime, SubsecRound as _, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::names::Reason;
 use crate::outcome::{Outcome, RunId, Verdict};
-use crate::scenario::{ScenarioId, Severity};
+use crate::scenario::Severity;
 use crate::secret::Masked;
 
 pub use change::{Change, Transition};
+pub use command::{AlertCommand, CommandResult};
+pub use during::During;
 pub use matching::{FORMS, Matcher, Matchers};
-
-/// Prefix of the subject of a scenario's error budget.
-const SLO: &str = "slo/";
-
-/// Subject of an incident: a scenario id, `slo/<scenario>` for the error budget of a scenario, or `agent/<location>`.
-/// Scenario ids contain no slash.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Subject(pub Arc<str>);
-
-impl Subject {
-    /// Returns the subject of the agent at a location.
-    pub fn agent(location: &str) -> Self {
-        Self(format!("agent/{location}").into())
-    }
-
-    /// Returns the subject of a scenario's error budget.
-    pub fn slo(scenario: &ScenarioId) -> Self {
-        Self(format!("{SLO}{scenario}").into())
-    }
-
-    /// Returns the subject as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Returns whether the subject is an agent.
-    pub fn is_agent(&self) -> bool {
-        self.0.starts_with("agent/")
-    }
-
-    /// Returns the scenario if the subject is an error budget.
-    pub fn slo_of(&self) -> Option<&str> {
-        self.0.strip_prefix(SLO)
-    }
-
-    /// Returns the id of the scenario that the subject or its error budget belongs to; for an agent, the whole subject.
-    pub fn scenario(&self) -> &str {
-        self.slo_of().unwrap_or(&self.0)
-    }
-}
-
-impl From<&ScenarioId> for Subject {
-    fn from(id: &ScenarioId) -> Self {
-        Self(Arc::clone(&id.0))
-    }
-}
-
-impl fmt::Display for Subject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+pub use mute::Mute;
+pub use subject::Subject;
 
 /// A problem with a scenario, its error budget or an agent, from opening to resolving.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,7 +31,8 @@ pub struct Incident {
     /// Subject of the incident. Also the id of its group, as long as every group has one incident.
     pub subject: Subject,
     /// Sequence number of this incident for its subject, starting at 1.
-    pub opening: u64,
+    #[serde(rename = "opening")]
+    pub sequence: u64,
     /// Name of the scenario.
     pub name: String,
     /// Tags of the scenario.
@@ -199,10 +153,10 @@ pub struct Acknowledgement {
 
 impl Incident {
     /// Creates an incident opened by `outcome`, with severity `warning` and without the details of the failure.
-    pub fn opened(subject: Subject, opening: u64, outcome: &Outcome) -> Self {
+    pub fn opened(subject: Subject, sequence: u64, outcome: &Outcome) -> Self {
         Self {
             subject,
-            opening,
+            sequence,
             name: outcome.name.clone(),
             tags: BTreeMap::new(),
             kind: outcome.kind.as_str().to_owned(),
@@ -233,11 +187,11 @@ impl Incident {
     }
 
     /// Creates an incident of an agent, which no run opened.
-    pub fn of_agent(subject: Subject, opening: u64, location: &str, now: DateTime<Utc>) -> Self {
+    pub fn of_agent(subject: Subject, sequence: u64, location: &str, now: DateTime<Utc>) -> Self {
         let none = RunId(uuid::Uuid::nil());
         Self {
             subject,
-            opening,
+            sequence,
             name: format!("wachta at {location}"),
             tags: BTreeMap::new(),
             kind: "agent".into(),
@@ -267,9 +221,9 @@ impl Incident {
         }
     }
 
-    /// Returns the dedup key without the identity of the store: `<group id>:<opening>`.
+    /// Returns the dedup key without the identity of the store: `<group id>:<sequence>`.
     pub fn dedup_key(&self) -> String {
-        format!("{}:{}", self.subject, self.opening)
+        format!("{}:{}", self.subject, self.sequence)
     }
 
     /// Returns a text like `open since 2027-01-15 08:00:00`. Called for every bad run, therefore without a format
@@ -349,7 +303,7 @@ pub struct Notification {
     pub receiver: String,
     /// Reported event.
     pub event: Event,
-    /// Dedup key of the group without the identity of the store: `<group id>:<opening>`.
+    /// Dedup key of the group without the identity of the store: `<group id>:<sequence>`.
     pub key: String,
     /// Incident that represents the group, as of the event: the open incident with the highest severity, the first one
     /// among equals. For a resolved group, the incident that the dedup key belongs to.
@@ -429,7 +383,7 @@ impl Notification {
         own.into_iter().chain(self.opens.iter().map(String::as_str))
     }
 
-    /// Returns the dedup key of the group as receivers have it: `<group id>:<opening>@<store>`.
+    /// Returns the dedup key of the group as receivers have it: `<group id>:<sequence>@<store>`.
     pub fn dedup_key(&self) -> String {
         if self.store.is_empty() { self.key.clone() } else { format!("{}@{}", self.key, self.store) }
     }

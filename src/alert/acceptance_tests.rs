@@ -3,8 +3,8 @@
 //! `notify::tests`.
 
 use super::fixtures::at;
-use super::pipeline::Request;
-use super::timeline_tests::{AT_ONCE, BEHIND, Run, WAIT, alerting, check, checks, mute};
+use super::timeline::{AT_ONCE, BEHIND, Run, WAIT, alerting, check, checks, mute};
+use crate::incident::AlertCommand;
 
 /// `TestMergeAlerts`: repeated equal alerts are one alert.
 #[test]
@@ -21,34 +21,34 @@ fn merge() {
 #[test]
 fn repeat() {
     let shop = checks("shop", "after: 1, recover_after: 1, remind: 20m");
-    let told = [
+    let sent = [
         "1:00 a opened shop:1 warning",
         "21:00 a reminder shop:1 warning",
         "41:00 a reminder shop:1 warning",
         "50:00 a resolved shop:1 warning",
     ];
-    check(&shop, &[AT_ONCE], "60s shop FFF\n50m shop P", "9h", &told);
+    check(&shop, &[AT_ONCE], "60s shop FFF\n50m shop P", "9h", &sent);
 }
 
 /// `TestBatching`: incidents within the group wait are one notification; later ones are one update.
 #[test]
 fn batching() {
     let five = checks("a1,a2,a3,b1,b2", "after: 1, recover_after: 1");
-    let told = [
+    let sent = [
         "1:30 a opened a1:1 warning +a2,a3",
         "2:00 a updated a1:1 warning +a2,a3,b1,b2 (2 more, 5 in all)",
         "20:00 a resolved a1:1 warning +a2,a3,b1,b2",
     ];
     let lines = "60s a1 F\n70s a2 F\n85s a3 F\n95s b1 F\n100s b2 F\n20m a1,a2,a3,b1,b2 P";
-    check(&five, &[WAIT], lines, "1h", &told);
+    check(&five, &[WAIT], lines, "1h", &sent);
 }
 
 /// `TestResolved`, `TestResolvedFilter`: the resolution is notified once, when all incidents are resolved.
 #[test]
 fn resolved() {
     let two = checks("shop,blog", "after: 1, recover_after: 1");
-    let told = ["1:00 a opened shop:1 warning +blog", "9:00 a resolved shop:1 warning +blog"];
-    check(&two, &[AT_ONCE], "60s shop,blog F\n5m shop P\n9m blog P", "1h", &told);
+    let sent = ["1:00 a opened shop:1 warning +blog", "9:00 a resolved shop:1 warning +blog"];
+    check(&two, &[AT_ONCE], "60s shop,blog F\n5m shop P\n9m blog P", "1h", &sent);
     // Resolved within the group wait: neither the opening nor the resolution is notified.
     check(&two, &["> a / / 600"], "60s shop,blog FFFP", "1h", &[]);
 }
@@ -61,7 +61,7 @@ fn cold_start() {
     for restarts in [false, true] {
         let mut run = Run::new(&two, &[WAIT], restarts);
         run.play("0s shop,blog FFFFFF", "9h");
-        assert_eq!(run.told, ["0:30 a opened shop:1 warning +blog"]);
+        assert_eq!(run.sent, ["0:30 a opened shop:1 warning +blog"]);
     }
 }
 
@@ -77,7 +77,7 @@ fn reload() {
     run.alerting = alerting(&["> b / / 30"]);
     run.load(at(150));
     run.play("3m shop,blog FF\n9m shop,blog P", "1h");
-    assert_eq!(run.told, ["1:00 a opened shop:1 warning +blog", "9:00 a resolved shop:1 warning +blog"]);
+    assert_eq!(run.sent, ["1:00 a opened shop:1 warning +blog", "9:00 a resolved shop:1 warning +blog"]);
 }
 
 /// `TestInhibiting`, `TestAlwaysInhibiting`, `TestEmptyInhibitionRule`: `depends_on`.
@@ -87,8 +87,8 @@ fn inhibition() {
     check(BEHIND, &[AT_ONCE], "60s gate CCCP\n65s shop FFFP", "1h", &down);
     // The parent fails after its child was notified: the child stays open, and its resolution is notified.
     let child = ["1:05 a opened shop:1 warning", "2:00 a opened gate:1 warning", "3:00 a resolved gate:1 warning"];
-    let told = [&child[..], &["3:05 a resolved shop:1 warning"]].concat();
-    check(BEHIND, &[AT_ONCE], "60s gate PCP\n65s shop FFP\n65s gate P", "1h", &told);
+    let sent = [&child[..], &["3:05 a resolved shop:1 warning"]].concat();
+    check(BEHIND, &[AT_ONCE], "60s gate PCP\n65s shop FFP\n65s gate P", "1h", &sent);
     // Without dependencies, nothing is suppressed.
     let two = checks("shop,blog", "after: 1, recover_after: 1");
     check(
@@ -107,13 +107,13 @@ fn silence() {
         let mut run = Run::new(&checks("shop,blog", "after: 1, recover_after: 1"), &["> a / scenario / 0"], restarts);
         run.ask("30s", mute(&[("scenario", "shop")], "30s", "10m")).expect("is done");
         run.play("60s shop,blog FFF", "4m");
-        assert_eq!(run.told, ["1:00 a opened blog:1 warning"], "of others it says nothing");
-        run.ask("4m", Request::Expire { id: "m1".into() }).expect("is done");
+        assert_eq!(run.sent, ["1:00 a opened blog:1 warning"], "of others it says nothing");
+        run.ask("4m", AlertCommand::Expire { id: "m1".into() }).expect("is done");
         run.play("5m shop F", "6m");
-        assert_eq!(run.told[1..], ["5:00 a opened shop:1 warning"]);
+        assert_eq!(run.sent[1..], ["5:00 a opened shop:1 warning"]);
         // Silenced after its notification: the resolution is notified.
         run.ask("6m", mute(&[("scenario", "shop")], "6m", "10m")).expect("is done");
         run.play("7m shop P", "1h");
-        assert_eq!(run.told[2..], ["7:00 a resolved shop:1 warning"]);
+        assert_eq!(run.sent[2..], ["7:00 a resolved shop:1 warning"]);
     }
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::state_machine::{Evaluation, closed, counts_against_agent, ended, note_bad_run, tell};
+use super::evaluation::{Evaluation, closed, ended, note_bad_run, take_event};
+use super::stages::evaluate::counts_against_agent;
 use super::timers::{Timer, Timers};
 use crate::incident::{Decision, DecisionReason, Ending, Event, Incident, Subject};
 use crate::names::Reason;
@@ -40,7 +41,8 @@ struct Trouble {
     /// Text for people: what is wrong, where, and the consequence.
     message: String,
     /// Whether the problem was notified.
-    told: bool,
+    #[serde(rename = "told")]
+    notified: bool,
 }
 
 /// Alert state of the agent itself.
@@ -70,7 +72,7 @@ pub struct AgentAlertState {
 #[derive(Debug)]
 pub enum Ticked {
     /// The incident opens or resolves.
-    Judged(Box<Evaluation>),
+    Evaluated(Box<Evaluation>),
     /// The incident is already open, and there is a further problem.
     Also(String),
 }
@@ -88,7 +90,7 @@ impl AgentAlertState {
     /// Creates the state of a subject of which only the open incident is available.
     pub fn adopted(incident: Incident) -> Self {
         let settled_at = Some(incident.opened_at);
-        Self { openings: incident.opening, open: Some(incident), settled_at, ..Self::default() }
+        Self { openings: incident.sequence, open: Some(incident), settled_at, ..Self::default() }
     }
 
     /// Records a problem with the agent itself, or its end if `message` is `None`; `about` is its topic. Returns
@@ -106,7 +108,7 @@ impl AgentAlertState {
                 true
             }
             (None, Some(message)) => {
-                self.troubles.insert(about.to_owned(), Trouble { since: now, message, told: false });
+                self.troubles.insert(about.to_owned(), Trouble { since: now, message, notified: false });
                 true
             }
         };
@@ -119,9 +121,9 @@ impl AgentAlertState {
     /// Updates the message of the open incident with all problems.
     fn describe(&mut self) {
         let Some(open) = &mut self.open else { return };
-        let told = self.troubles.values().filter(|trouble| trouble.told);
-        let told = told.map(|trouble| Masked::own_words(&trouble.message));
-        let all = self.untested.iter().cloned().chain(told).reduce(|all, next| all.followed_by("; ", &next));
+        let notified = self.troubles.values().filter(|trouble| trouble.notified);
+        let notified = notified.map(|trouble| Masked::own_words(&trouble.message));
+        let all = self.untested.iter().cloned().chain(notified).reduce(|all, next| all.followed_by("; ", &next));
         if all.is_some() {
             open.message = all;
         }
@@ -129,7 +131,7 @@ impl AgentAlertState {
 
     /// Returns the time at which the next problem has to be notified.
     fn due_at(&self) -> Option<DateTime<Utc>> {
-        self.troubles.values().filter(|trouble| !trouble.told).map(|trouble| trouble.since + TROUBLE_GRACE).min()
+        self.troubles.values().filter(|trouble| !trouble.notified).map(|trouble| trouble.since + TROUBLE_GRACE).min()
     }
 
     /// Returns the time at which [`AgentAlertState::tick`] has to be called next.
@@ -167,7 +169,7 @@ impl AgentAlertState {
             note_untested(open, outcome, &detail);
             self.untested.clone_from(&open.message);
             self.describe();
-            return Some(Evaluation { decision: decision(DecisionReason::AlreadyOpen), bad: true, told: None });
+            return Some(Evaluation { decision: decision(DecisionReason::AlreadyOpen), bad: true, event: None });
         }
         if self.closed || in_a_row < AGENT_IN_A_ROW && self.recent.len() < tenth {
             return None;
@@ -181,8 +183,8 @@ impl AgentAlertState {
         note_untested(&mut incident, outcome, &detail);
         self.untested.clone_from(&incident.message);
         self.open = Some(incident);
-        let told = tell(&mut self.open, Event::Opened);
-        Some(Evaluation { decision: decision(DecisionReason::Opened), bad: true, told })
+        let event = take_event(&mut self.open, Event::Opened);
+        Some(Evaluation { decision: decision(DecisionReason::Opened), bad: true, event })
     }
 
     /// Returns the time at which the open incident resolves unless something happens before.
@@ -196,7 +198,7 @@ impl AgentAlertState {
     /// outcome, if there is no other problem.
     pub fn tick(&mut self, location: &str, now: DateTime<Utc>) -> Option<Ticked> {
         if self.due_at().is_some_and(|at| at <= now) {
-            return Some(self.tell_trouble(location, now));
+            return Some(self.notify_trouble(location, now));
         }
         if self.quiet_at().is_none_or(|at| now < at) {
             return None;
@@ -212,13 +214,17 @@ impl AgentAlertState {
             run: None,
             at: now,
         };
-        Some(Ticked::Judged(Box::new(Evaluation { decision, bad: false, told: tell(&mut self.open, Event::Resolved) })))
+        Some(Ticked::Evaluated(Box::new(Evaluation {
+            decision,
+            bad: false,
+            event: take_event(&mut self.open, Event::Resolved),
+        })))
     }
 
-    fn tell_trouble(&mut self, location: &str, now: DateTime<Utc>) -> Ticked {
+    fn notify_trouble(&mut self, location: &str, now: DateTime<Utc>) -> Ticked {
         let mut news = Vec::new();
-        for trouble in self.troubles.values_mut().filter(|trouble| !trouble.told) {
-            trouble.told = true;
+        for trouble in self.troubles.values_mut().filter(|trouble| !trouble.notified) {
+            trouble.notified = true;
             news.push(trouble.message.clone());
         }
         let news = news.join("; ");
@@ -231,16 +237,16 @@ impl AgentAlertState {
         self.open = Some(Incident::of_agent(subject.clone(), self.openings, location, now));
         self.describe();
         let decision = Decision { subject, reason: DecisionReason::Opened, detail: news, run: None, at: now };
-        let told = tell(&mut self.open, Event::Opened);
-        Ticked::Judged(Box::new(Evaluation { decision, bad: true, told }))
+        let event = take_event(&mut self.open, Event::Opened);
+        Ticked::Evaluated(Box::new(Evaluation { decision, bad: true, event }))
     }
 
     /// Resolves the open incident on behalf of a person. Problems are not notified again unless they change.
     pub fn close(&mut self, by: &str, now: DateTime<Utc>) -> Option<Evaluation> {
-        let judgement = closed(&mut self.open, by, now)?;
+        let evaluation = closed(&mut self.open, by, now)?;
         self.closed = !self.recent.is_empty();
         self.untested = None;
-        Some(judgement)
+        Some(evaluation)
     }
 
     /// Ends the open incident as removed, because the location was renamed.

@@ -18,7 +18,7 @@ pub struct Changes {
 
 #[derive(Debug)]
 struct Known {
-    opening: u64,
+    sequence: u64,
     severity: Severity,
     acknowledged: Option<Acknowledgement>,
     /// Failure fingerprints of the incident so far, at least one.
@@ -28,7 +28,7 @@ struct Known {
 impl Known {
     fn of(incident: &Incident, cause: &str) -> Self {
         Self {
-            opening: incident.opening,
+            sequence: incident.sequence,
             severity: incident.severity,
             acknowledged: incident.acknowledged.clone(),
             causes: vec![cause.to_owned()],
@@ -55,7 +55,7 @@ impl Changes {
             ended_causes: Vec::new(),
         };
         let mut changes = Vec::new();
-        if self.known.get(&incident.subject).is_none_or(|known| known.opening != incident.opening) {
+        if self.known.get(&incident.subject).is_none_or(|known| known.sequence != incident.sequence) {
             changes.push(change(Transition::Opened, incident.opened_at));
             let known = Known { acknowledged: None, ..Known::of(incident, cause) };
             self.known.insert(incident.subject.clone(), known);
@@ -96,14 +96,14 @@ mod tests {
     #[test]
     fn what_changes_is_recorded_and_nothing_else() {
         let now = DateTime::UNIX_EPOCH;
-        let first = Incident::opened(Subject("shop".into()), 1, &outcome("shop", 'F', 0));
+        let first = Incident::opened(Subject::from("shop"), 1, &outcome("shop", 'F', 0));
         let ania = Acknowledgement { author: "ania".into(), at: now, until: None };
         let worse = Incident { severity: Severity::Critical, bad_runs: 2, ..first.clone() };
         let taken = Incident { acknowledged: Some(ania.clone()), ..worse.clone() };
-        let second = Incident { opening: 2, ..first.clone() };
+        let second = Incident { sequence: 2, ..first.clone() };
         let both = Incident { severity: Severity::Info, acknowledged: Some(ania), ..second.clone() };
         let resolved = |incident: &Incident| Incident { resolved_at: Some(now), ..incident.clone() };
-        let short = Incident { opening: 3, ..first.clone() };
+        let short = Incident { sequence: 3, ..first.clone() };
         let steps: [(&str, &Incident, &str, &[&str]); 13] = [
             ("it opens", &first, "a", &["opened"]),
             ("the same", &first, "a", &[]),
@@ -136,7 +136,7 @@ mod tests {
     fn a_cause_ends_with_the_last_incident_that_has_it() {
         let now = DateTime::UNIX_EPOCH;
         let mut changes = Changes::default();
-        let incident = |subject: &str| Incident::opened(Subject(subject.into()), 1, &outcome(subject, 'F', 0));
+        let incident = |subject: &str| Incident::opened(Subject::from(subject), 1, &outcome(subject, 'F', 0));
         let resolved = |subject: &str| Incident { resolved_at: Some(now), ..incident(subject) };
         for subject in ["shop", "cart"] {
             changes.of(&incident(subject), "host down", now);

@@ -6,14 +6,14 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use super::fixtures::{at, outcome};
-use super::pipeline::Request;
-use super::timeline_tests::{AT_ONCE, Run, WAIT, checks, mute, second};
+use super::timeline::{AT_ONCE, Run, WAIT, checks, mute, second};
 use super::timers::{ClockChanges, set_back};
+use crate::incident::AlertCommand;
 use crate::notify::{Escalation, Receiver};
 use crate::outcome::Outcome;
 
 /// Operator commands during a timeline, with their times.
-type Asked = Vec<(&'static str, Request)>;
+type Asked = Vec<(&'static str, AlertCommand)>;
 
 /// A timeline in one of the states with a timer.
 struct Timeline {
@@ -42,8 +42,12 @@ impl Default for Timeline {
     }
 }
 
-fn ack(minutes: u64) -> Request {
-    Request::Acknowledge { key: "shop:1".into(), author: "ania".into(), length: Some(Duration::from_mins(minutes)) }
+fn ack(minutes: u64) -> AlertCommand {
+    AlertCommand::Acknowledge {
+        key: "shop:1".into(),
+        author: "ania".into(),
+        length: Some(Duration::from_mins(minutes)),
+    }
 }
 
 fn timelines() -> Vec<Timeline> {
@@ -118,7 +122,7 @@ fn timelines() -> Vec<Timeline> {
     ]
 }
 
-fn told(timeline: &Timeline, restarts: bool, jumps: &[(i64, TimeDelta)]) -> Vec<String> {
+fn sent(timeline: &Timeline, restarts: bool, jumps: &[(i64, TimeDelta)]) -> Vec<String> {
     let mut run = Run::new(&timeline.checks, timeline.routes, restarts);
     let receiver = |name: &str| Receiver { name: name.into(), limit: timeline.limit, ..Receiver::default() };
     run.alerting.receivers = vec![receiver("a"), receiver("lead")];
@@ -138,7 +142,7 @@ fn told(timeline: &Timeline, restarts: bool, jumps: &[(i64, TimeDelta)]) -> Vec<
     }
     run.play(&rest.join("\n"), timeline.until);
     // Times of day in notes are those of the wall clock.
-    run.told.iter().map(|line| line.split(" until ").next().unwrap_or(line).to_owned()).collect()
+    run.sent.iter().map(|line| line.split(" until ").next().unwrap_or(line).to_owned()).collect()
 }
 
 #[test]
@@ -146,16 +150,16 @@ fn a_clock_that_is_set_changes_nothing_of_what_is_told() {
     let jumps = [TimeDelta::days(1), TimeDelta::hours(-1)];
     for timeline in timelines() {
         for restarts in [false, true] {
-            let calm = told(&timeline, restarts, &[]);
+            let calm = sent(&timeline, restarts, &[]);
             assert!(!calm.is_empty(), "{}", timeline.name);
             for by in jumps {
                 // One change at each time, and many changes.
                 for second in (15..second(timeline.until)).step_by(if restarts { 1397 } else { 149 }) {
-                    let set = told(&timeline, restarts, &[(second, by)]);
+                    let set = sent(&timeline, restarts, &[(second, by)]);
                     assert_eq!(set, calm, "{} at {second} s by {by}, restarts: {restarts}", timeline.name);
                 }
                 let often: Vec<_> = (15..second(timeline.until)).step_by(97).map(|second| (second, by)).collect();
-                let set = told(&timeline, restarts, &often);
+                let set = sent(&timeline, restarts, &often);
                 assert_eq!(set, calm, "{} often by {by}, restarts: {restarts}", timeline.name);
             }
         }
@@ -174,13 +178,13 @@ fn a_clock_set_back_while_the_agent_is_stopped_holds_nothing_back() {
     for (policy, routes, lines, expected) in rows {
         let mut run = Run::new(&checks("shop", policy), routes, false);
         run.play(lines, "3m");
-        let before = run.told.len();
+        let before = run.sent.len();
         let now = at(180) - TimeDelta::hours(1);
         run.restart_at(now);
         run.write(now);
         run.ticks(now + TimeDelta::minutes(11));
-        assert_eq!(run.told.len(), before + 1, "{expected}: {:?}", run.told);
-        assert!(run.told[before].contains(expected), "{:?}", run.told);
+        assert_eq!(run.sent.len(), before + 1, "{expected}: {:?}", run.sent);
+        assert!(run.sent[before].contains(expected), "{:?}", run.sent);
     }
 }
 

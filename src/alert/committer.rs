@@ -5,28 +5,35 @@
 //! unavailable, evaluation and delivery continue from the memory of the [`WriteBuffer`]. The queue is bounded: when it
 //! is full, runs continue, and messages that do not fit are dropped, counted and logged.
 
-use std::collections::{BTreeMap, HashSet};
+mod handle;
+mod metrics;
+mod restore;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use prometheus::{IntCounterVec, IntGaugeVec};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::changes::Changes;
-use super::pipeline::{Idle, Pipeline, Request, Scenarios, readdressed};
+use super::pipeline::{Pipeline, readdressed};
 use super::timers::ClockChanges;
 use crate::clock::elapsed;
-use crate::incident::{Change, Incident, Notification, Subject};
-use crate::names::{REQUESTS, metric, suppressed};
-use crate::notify::Alerting;
-use crate::outcome::{Outcome, RunId};
+use crate::incident::{AlertCommand, Change, Notification, Subject};
+use crate::names::REQUESTS;
 use crate::scenario::ScenarioId;
 use crate::store::{
-    AttemptChange, Batch, DeliveryStatus, Health, History as _, Identity, Incidents as _, Outbox as _, PlannedRun,
+    AttemptChange, Batch, DeliveryStatus, Health, History as _, Identity, Incidents as _, Outbox as _,
     ReceiverStateChange, SlotCountQuery, StoreError, WriteBuffer,
 };
+
+use handle::Message;
+use restore::{restore, skip};
+
+pub use handle::CommitterHandle;
+pub use metrics::Metrics;
+pub use restore::deferred_commands;
 
 /// Maximum number of queued messages, enough for some minutes of a large agent.
 const QUEUE: usize = 20_000;
@@ -38,118 +45,6 @@ pub(super) const GATHER: Duration = Duration::from_millis(200);
 const STORE: &str = "store";
 /// Delay before the next attempt after the store did not respond.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
-
-/// Metrics of alerting.
-#[derive(Clone, Debug)]
-pub struct Metrics {
-    open: IntGaugeVec,
-    suppressed: IntCounterVec,
-    dropped: prometheus::IntCounter,
-}
-
-impl Metrics {
-    /// Registers the metrics. `dropped` counts the messages that did not fit into the queue to the store.
-    pub fn new(registry: &prometheus::Registry, dropped: prometheus::IntCounter) -> prometheus::Result<Self> {
-        let opts = |metric: &crate::names::Metric| prometheus::Opts::new(metric.name, metric.help);
-        let open = IntGaugeVec::new(opts(&metric::INCIDENTS_OPEN), metric::INCIDENTS_OPEN.labels)?;
-        let counter =
-            IntCounterVec::new(opts(&metric::NOTIFICATIONS_SUPPRESSED), metric::NOTIFICATIONS_SUPPRESSED.labels)?;
-        registry.register(Box::new(open.clone()))?;
-        registry.register(Box::new(counter.clone()))?;
-        for reason in suppressed::ALL {
-            counter.with_label_values(&[reason]);
-        }
-        Ok(Self { open, suppressed: counter, dropped })
-    }
-}
-
-enum Message {
-    Plan(PlannedRun, oneshot::Sender<()>),
-    Withdraw(RunId),
-    Outcome(Arc<Outcome>, oneshot::Sender<()>),
-    Scenarios(Scenarios, Idle),
-    Alerting(Arc<Alerting>, BTreeMap<String, String>, oneshot::Sender<()>),
-    Request(Request, oneshot::Sender<CommandResult>),
-    Pulse(oneshot::Sender<()>),
-    Trouble(String, Option<String>),
-}
-
-/// Result of an operator command: a confirmation or an error message.
-pub type CommandResult = Result<String, String>;
-
-/// Handle that sends messages to the [`Committer`]. Cheap to clone; when the last one is dropped, the committer stores
-/// what is left and ends.
-#[derive(Clone)]
-pub struct CommitterHandle {
-    queue: mpsc::Sender<Message>,
-    dropped: prometheus::IntCounter,
-}
-
-impl CommitterHandle {
-    /// Adds a planned run. The receiver is notified once it is stored.
-    pub fn plan(&self, intent: PlannedRun) -> oneshot::Receiver<()> {
-        let (done, heard) = oneshot::channel();
-        self.push(Message::Plan(intent, done));
-        heard
-    }
-
-    /// Cancels a planned run.
-    pub fn withdraw(&self, run: RunId) {
-        self.push(Message::Withdraw(run));
-    }
-
-    /// Adds the outcome of a run. The receiver is notified once it is evaluated and stored.
-    pub fn outcome(&self, outcome: Arc<Outcome>) -> oneshot::Receiver<()> {
-        let (done, heard) = oneshot::channel();
-        self.push(Message::Outcome(outcome, done));
-        heard
-    }
-
-    /// Sets the loaded scenarios. `idle` has the reasons why others do not run.
-    pub async fn scenarios(&self, scenarios: Scenarios, idle: Idle) {
-        let _ = self.queue.send(Message::Scenarios(scenarios, idle)).await;
-    }
-
-    /// Sets the alerting configuration. The receiver is notified once it is stored. By then, notifications for a
-    /// renamed receiver are queued under its new name.
-    pub async fn alerting(&self, alerting: Arc<Alerting>) -> oneshot::Receiver<()> {
-        let of = async |receiver: &crate::notify::Receiver| (receiver.name.clone(), receiver.address().await);
-        let addresses = futures_util::future::join_all(alerting.receivers.iter().map(of)).await;
-        let addresses = addresses.into_iter().collect();
-        let (done, heard) = oneshot::channel();
-        let _ = self.queue.send(Message::Alerting(alerting, addresses, done)).await;
-        heard
-    }
-
-    /// Executes an operator command. Returns once the result is stored.
-    pub async fn request(&self, request: Request) -> CommandResult {
-        let stopping = || Err("the agent stops".to_owned());
-        let (answer, heard) = oneshot::channel();
-        match self.queue.send(Message::Request(request, answer)).await {
-            Ok(()) => heard.await.unwrap_or_else(|_| stopping()),
-            Err(_) => stopping(),
-        }
-    }
-
-    /// Checks whether the committer still works. The receiver is notified once all earlier messages are processed.
-    pub fn pulse(&self) -> oneshot::Receiver<()> {
-        let (done, heard) = oneshot::channel();
-        self.push(Message::Pulse(done));
-        heard
-    }
-
-    /// Reports a problem with the agent itself, or its end if `message` is `None`, for the agent's own incident.
-    pub fn trouble(&self, about: &str, message: Option<String>) {
-        self.push(Message::Trouble(about.to_owned(), message));
-    }
-
-    fn push(&self, message: Message) {
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.queue.try_send(message) {
-            self.dropped.inc();
-            tracing::error!("the queue to the store is full: outcome or planned run dropped");
-        }
-    }
-}
 
 /// Callback that numbers a change of an incident and passes it to the sinks.
 type Recorder = Box<dyn Fn(Change) -> Arc<Change> + Send + Sync>;
@@ -170,66 +65,20 @@ pub struct Committer {
     /// Called after each commit with new notifications.
     wake: Box<dyn Fn() + Send + Sync>,
     /// Called to run scenarios that the suppression of others depends on.
-    look: Box<dyn Fn(ScenarioId) + Send + Sync>,
+    run_now: Box<dyn Fn(ScenarioId) + Send + Sync>,
     /// Called with the remaining share of an error budget.
     budget: Remaining,
     /// Numbers the changes of incidents; absent if nothing records them.
     recorder: Option<Recorder>,
     changes: Changes,
     /// Runtime of the tasks that wait for a commit, if they share one.
-    answers: Option<Handle>,
+    reply_runtime: Option<Handle>,
     pipeline: Pipeline,
     clock: ClockChanges,
     /// Signals changes of the clock, after which everything based on wall time is checked again.
     clock_set: Option<watch::Receiver<TimeDelta>>,
     /// Deferred commands by key, stored while no agent was running.
-    left: Vec<(String, Request)>,
-}
-
-/// Returns the deferred commands among the stored alerting entries, in the order in which they were stored.
-pub fn requests(memory: &[(String, serde_json::Value)]) -> Result<Vec<(String, Request)>, StoreError> {
-    let of = |(key, body): &(String, serde_json::Value)| {
-        let unread = |e| StoreError::refused(format!("cannot read the alerting entry {key}: {e}"));
-        serde_json::from_value(body.clone()).map(|request| (key.clone(), request)).map_err(unread)
-    };
-    memory.iter().filter(|(key, _)| key.starts_with(REQUESTS)).map(of).collect()
-}
-
-fn left_out(error: &StoreError) {
-    tracing::error!(%error, "cannot read a row: skipped");
-}
-
-/// Restores the stored state entry by entry. Entries that cannot be read are skipped, and the open incidents of their
-/// subjects are adopted from the stored incidents.
-async fn restore(
-    pipeline: &mut Pipeline,
-    store: &WriteBuffer,
-    alerting_entries: Vec<(String, serde_json::Value)>,
-) -> Result<Changes, StoreError> {
-    let mut restored = HashSet::new();
-    for (subject, body) in store.alert_states().await? {
-        match pipeline.restore(vec![(subject.clone(), body)], Vec::new()) {
-            Ok(()) => drop(restored.insert(subject)),
-            Err(error) => left_out(&StoreError::refused(error)),
-        }
-    }
-    for row in alerting_entries {
-        pipeline.restore(Vec::new(), vec![row]).map_err(StoreError::refused).unwrap_or_else(|error| left_out(&error));
-    }
-    let open: Vec<_> = store.incidents(u32::MAX).await?.into_iter().filter(Incident::is_open).collect();
-    for incident in &open {
-        if !restored.contains(&incident.subject) {
-            tracing::warn!(
-                incident = incident.dedup_key(),
-                "alerting state is lost: continuing from the open incident"
-            );
-            pipeline.adopt(incident.clone());
-        }
-    }
-    for subject in pipeline.regroup(Utc::now()) {
-        tracing::warn!(%subject, "the notification group of an incident is lost: its receivers are notified of the resolution");
-    }
-    Ok(Changes::new(open.iter().map(|incident| (incident, pipeline.cause_of(incident).key.clone()))))
+    deferred_commands: Vec<(String, AlertCommand)>,
 }
 
 impl Committer {
@@ -241,11 +90,12 @@ impl Committer {
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Result<(Self, CommitterHandle), StoreError> {
         let (sender, queue) = mpsc::channel(QUEUE);
-        let intake = CommitterHandle { queue: sender, dropped: metrics.dropped.clone() };
+        let handle = CommitterHandle { queue: sender, dropped: metrics.dropped.clone() };
         let mut pipeline = Pipeline::new(location);
         let memory = store.alerting_entries().await?;
-        let (left, memory): (Vec<_>, Vec<_>) = memory.into_iter().partition(|(key, _)| key.starts_with(REQUESTS));
-        let left = left.into_iter().filter_map(|row| requests(&[row]).inspect_err(left_out).ok()).flatten().collect();
+        let (deferred, memory): (Vec<_>, Vec<_>) = memory.into_iter().partition(|(key, _)| key.starts_with(REQUESTS));
+        let readable = |row| deferred_commands(&[row]).inspect_err(skip).ok();
+        let deferred_commands = deferred.into_iter().filter_map(readable).flatten().collect();
         let changes = restore(&mut pipeline, &store, memory).await?;
         let now = Utc::now();
         if let Some(by) = pipeline.restored(now) {
@@ -255,7 +105,7 @@ impl Committer {
                 "the clock was set back while the agent was not running: alerting continues from its last state"
             );
         }
-        let (wake, look, budget) = (Box::new(wake), Box::new(|_| {}), Box::new(|_: &ScenarioId, _| {}));
+        let (wake, run_now, budget) = (Box::new(wake), Box::new(|_| {}), Box::new(|_: &ScenarioId, _| {}));
         let (identity, health) = (store.identity(), store.health());
         let committer = Self {
             store,
@@ -265,24 +115,24 @@ impl Committer {
             queue,
             metrics,
             wake,
-            look,
+            run_now,
             budget,
             recorder: None,
             changes,
-            answers: None,
+            reply_runtime: None,
             pipeline,
             clock: ClockChanges::new(now, elapsed()),
             clock_set: None,
-            left,
+            deferred_commands,
         };
-        committer.count_open();
-        Ok((committer, intake))
+        committer.metrics.set_open(committer.pipeline.open());
+        Ok((committer, handle))
     }
 
     /// Sets the callback that runs a scenario at once because decisions about others depend on it.
     #[must_use]
-    pub fn on_run_now(mut self, look: impl Fn(ScenarioId) + Send + Sync + 'static) -> Self {
-        self.look = Box::new(look);
+    pub fn on_run_now(mut self, run_now: impl Fn(ScenarioId) + Send + Sync + 'static) -> Self {
+        self.run_now = Box::new(run_now);
         self
     }
 
@@ -303,8 +153,8 @@ impl Committer {
     /// Sets the runtime of the tasks that wait for a commit. They are notified on it, because a notification from
     /// another thread costs a system call per task.
     #[must_use]
-    pub fn reply_runtime(mut self, answers: Handle) -> Self {
-        self.answers = Some(answers);
+    pub fn reply_runtime(mut self, runtime: Handle) -> Self {
+        self.reply_runtime = Some(runtime);
         self
     }
 
@@ -326,7 +176,7 @@ impl Committer {
 
     /// Processes messages until every [`CommitterHandle`] is dropped and all messages are stored.
     pub async fn run(mut self) {
-        self.carry_out().await;
+        self.run_deferred_commands().await;
         loop {
             let now = self.now();
             let next = self.pipeline.next().map(|at| (at - now).to_std().unwrap_or_default());
@@ -363,14 +213,14 @@ impl Committer {
     }
 
     /// Runs the deferred commands and deletes them in the same commit.
-    async fn carry_out(&mut self) {
+    async fn run_deferred_commands(&mut self) {
         let mut batch = Batch::default();
-        for (key, request) in std::mem::take(&mut self.left) {
-            let asked = request.to_string();
+        for (key, command) in std::mem::take(&mut self.deferred_commands) {
+            let description = command.to_string();
             let now = self.now();
-            match self.pipeline.request(request, now) {
-                Ok(_) => tracing::info!("executed deferred command: {asked}"),
-                Err(problem) => tracing::warn!("cannot execute deferred command: {asked}: {problem}"),
+            match self.pipeline.execute(command, now) {
+                Ok(_) => tracing::info!("executed deferred command: {description}"),
+                Err(problem) => tracing::warn!("cannot execute deferred command: {description}: {problem}"),
             }
             batch.alerting_entries.push((key, None));
         }
@@ -404,27 +254,27 @@ impl Committer {
     async fn commit(&mut self, messages: Vec<Message>) {
         let now = self.now();
         let mut batch = Batch::default();
-        let (mut done, mut answers) = (Vec::new(), Vec::new());
+        let (mut stored, mut results) = (Vec::new(), Vec::new());
         for message in messages {
             match message {
-                Message::Plan(intent, heard) => {
+                Message::Plan(intent, reply) => {
                     batch.intents.push(intent);
-                    done.push(heard);
+                    stored.push(reply);
                 }
                 Message::Withdraw(run) => {
                     batch.intents.retain(|intent| intent.run != run);
                     batch.withdrawn.push(run);
                 }
-                Message::Outcome(outcome, heard) => {
+                Message::Outcome(outcome, reply) => {
                     batch.intents.retain(|intent| intent.run != outcome.run);
                     let present = self.clock.in_present_time(&outcome);
-                    self.pipeline.outcome(present.as_ref().unwrap_or(&outcome), now);
+                    self.pipeline.process_outcome(present.as_ref().unwrap_or(&outcome), now);
                     batch.outcomes.push(outcome);
-                    done.push(heard);
+                    stored.push(reply);
                 }
-                Message::Scenarios(scenarios, idle) => self.pipeline.scenarios(scenarios, &idle, now),
-                Message::Alerting(alerting, addresses, heard) => {
-                    for (old, new) in self.pipeline.receivers(addresses) {
+                Message::Scenarios(scenarios, idle) => self.pipeline.set_scenarios(scenarios, &idle, now),
+                Message::Alerting(alerting, addresses, reply) => {
+                    for (old, new) in self.pipeline.set_receivers(addresses) {
                         tracing::info!(
                             old,
                             new,
@@ -432,19 +282,19 @@ impl Committer {
                         );
                         self.move_deliveries(&old, &new, &mut batch, now).await;
                     }
-                    self.pipeline.alerting(alerting);
-                    done.push(heard);
+                    self.pipeline.set_alerting(alerting);
+                    stored.push(reply);
                 }
-                Message::Pulse(heard) => done.push(heard),
+                Message::Pulse(reply) => stored.push(reply),
                 Message::Trouble(about, message) => self.pipeline.trouble(&about, message, now),
-                Message::Request(mut request, heard) => {
+                Message::Command(mut command, reply) => {
                     // Keys at receivers include the identity of the store, which is the same for all incidents here.
-                    if let Some(key) = request.key_mut()
+                    if let Some(key) = command.key_mut()
                         && let Some(short) = key.strip_suffix(&format!("@{}", self.identity.id))
                     {
                         *key = short.to_owned();
                     }
-                    answers.push((heard, self.pipeline.request(request, now)));
+                    results.push((reply, self.pipeline.execute(command, now)));
                 }
             }
         }
@@ -452,18 +302,18 @@ impl Committer {
         // notification.
         self.pipeline.tick(now);
         self.write(batch).await;
-        let tell = async move {
-            for heard in done {
+        let replies = async move {
+            for reply in stored {
                 // The receiver may have been dropped.
-                let _ = heard.send(());
+                let _ = reply.send(());
             }
         };
-        match &self.answers {
-            Some(there) => drop(there.spawn(tell)),
-            None => tell.await,
+        match &self.reply_runtime {
+            Some(runtime) => drop(runtime.spawn(replies)),
+            None => replies.await,
         }
-        for (heard, answer) in answers {
-            let _ = heard.send(answer);
+        for (reply, result) in results {
+            let _ = reply.send(result);
         }
     }
 
@@ -494,12 +344,12 @@ impl Committer {
     /// Stores a batch together with its effects, however long the store takes to recover.
     async fn write(&mut self, mut batch: Batch) {
         let effects = self.pipeline.effects();
-        let watch = |subject: Subject| (subject.clone(), self.pipeline.watch(&subject));
-        batch.incidents = effects.over;
+        let state = |subject: Subject| (subject.clone(), self.pipeline.alert_state(&subject));
+        batch.incidents = effects.resolved_incidents;
         batch
             .incidents
             .extend(effects.alert_states.iter().filter_map(|subject| self.pipeline.incident(subject).cloned()));
-        batch.alert_states = effects.alert_states.into_iter().map(watch).collect();
+        batch.alert_states = effects.alert_states.into_iter().map(state).collect();
         if let Some(recorder) = &self.recorder {
             let now = Utc::now();
             let pipeline = &self.pipeline;
@@ -519,9 +369,9 @@ impl Committer {
         self.store.accept(batch).await;
         self.store.handed_over(self.replaced);
         for (reason, count) in effects.suppressed {
-            self.metrics.suppressed.with_label_values(&[reason]).inc_by(count);
+            self.metrics.add_suppressed(reason, count);
         }
-        self.count_open();
+        self.metrics.set_open(self.pipeline.open());
         for notification in &notifications {
             let (event, note) = (notification.event.as_str(), &notification.note);
             tracing::info!(
@@ -538,8 +388,8 @@ impl Committer {
         for (scenario, remaining) in &effects.budgets {
             (self.budget)(scenario, *remaining);
         }
-        for scenario in effects.look {
-            (self.look)(scenario);
+        for scenario in effects.run_now {
+            (self.run_now)(scenario);
         }
     }
 
@@ -558,13 +408,6 @@ impl Committer {
         self.pipeline.trouble(STORE, message, now);
         if std::mem::replace(&mut self.replaced, replaced) != replaced {
             self.pipeline.touch_all();
-        }
-    }
-
-    fn count_open(&self) {
-        for (severity, count) in self.pipeline.open() {
-            let count = i64::try_from(*count).unwrap_or(i64::MAX);
-            self.metrics.open.with_label_values(&[severity.as_str()]).set(count);
         }
     }
 }

@@ -20,7 +20,7 @@ pub enum ConclusiveVerdict {
 impl ConclusiveVerdict {
     /// Converts a verdict. Returns `None` for `unknown`. Whether the run is bad is not stored, because it depends on
     /// the alert policy, which a reload may change.
-    pub(super) fn of(verdict: Verdict) -> Option<Self> {
+    pub fn of(verdict: Verdict) -> Option<Self> {
         match verdict {
             Verdict::Passed => Some(Self::Passed),
             Verdict::Degraded => Some(Self::Degraded),

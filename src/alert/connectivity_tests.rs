@@ -22,7 +22,7 @@ struct Agent {
     scenarios: Vec<Arc<Scenario>>,
     tools: RunServices,
     works: Arc<AtomicBool>,
-    told: Vec<String>,
+    sent: Vec<String>,
     verdicts: BTreeMap<String, u32>,
 }
 
@@ -43,9 +43,9 @@ impl Agent {
         line.load(&NetworkConfig { canaries: vec![canary(53), canary(22)] });
         let mut pipeline = Pipeline::new("here");
         let all = loaded.scenarios.iter().map(|scenario| (scenario.id.value.clone(), Arc::clone(scenario)));
-        pipeline.scenarios(Arc::new(all.collect()), &super::pipeline::Idle::default(), at(0));
+        pipeline.set_scenarios(Arc::new(all.collect()), &super::idle::Idle::default(), at(0));
         let receiver = Receiver { name: "a".into(), ..Receiver::default() };
-        pipeline.alerting(Arc::new(Alerting { receivers: vec![receiver], ..Alerting::default() }));
+        pipeline.set_alerting(Arc::new(Alerting { receivers: vec![receiver], ..Alerting::default() }));
         let tools = RunServices {
             dialer: crate::wire::Dialer::default(),
             limits: crate::wire::limits::Limits::default(),
@@ -61,20 +61,20 @@ impl Agent {
             line,
             location: "here".into(),
         };
-        Self { pipeline, scenarios: loaded.scenarios, tools, works, told: Vec::new(), verdicts: BTreeMap::new() }
+        Self { pipeline, scenarios: loaded.scenarios, tools, works, sent: Vec::new(), verdicts: BTreeMap::new() }
     }
 
-    fn tell(&mut self, now: DateTime<Utc>) {
+    fn collect(&mut self, now: DateTime<Utc>) {
         for notification in self.pipeline.effects().notifications {
             let (event, message) = (notification.event.as_str(), notification.incident.message.unwrap_or_default());
-            self.told.push(format!("{} {event} {}: {message}", (now - at(0)).num_minutes(), notification.key));
+            self.sent.push(format!("{} {event} {}: {message}", (now - at(0)).num_minutes(), notification.key));
         }
     }
 
     fn until(&mut self, now: DateTime<Utc>) {
         while let Some(next) = self.pipeline.next().filter(|next| *next <= now) {
             self.pipeline.tick(next);
-            self.tell(next);
+            self.collect(next);
         }
     }
 
@@ -88,10 +88,10 @@ impl Agent {
                 (outcome.started_at, outcome.ended_at) = (now - TimeDelta::seconds(1), now);
                 let reason = outcome.reason.map_or("", crate::names::Reason::as_str);
                 *self.verdicts.entry(format!("{} {reason}", outcome.verdict)).or_default() += 1;
-                self.pipeline.outcome(&outcome, now);
+                self.pipeline.process_outcome(&outcome, now);
             }
             self.pipeline.tick(now);
-            self.tell(now);
+            self.collect(now);
         }
     }
 }
@@ -103,8 +103,8 @@ async fn a_line_that_is_cut_is_told_once_and_no_target() {
     agent.runs(0..3).await;
     assert_eq!(agent.verdicts, BTreeMap::from([("unknown network".into(), 30)]));
     agent.until(at(3600));
-    assert_eq!(agent.told.len(), 2, "{:?}", agent.told);
-    let [opened, resolved] = [0, 1].map(|n| agent.told[n].as_str());
+    assert_eq!(agent.sent.len(), 2, "{:?}", agent.sent);
+    let [opened, resolved] = [0, 1].map(|n| agent.sent[n].as_str());
     assert!(opened.starts_with("0 opened agent/here:1: "), "{opened}");
     assert!(opened.contains("network connectivity lost: none of 2 canaries is reachable"), "{opened}");
     assert!(resolved.starts_with("7 resolved agent/here:1: "), "{resolved}");
@@ -116,6 +116,6 @@ async fn one_canary_that_answers_leaves_the_targets_to_blame() {
     agent.runs(0..2).await;
     assert_eq!(agent.verdicts, BTreeMap::from([("failed connect".into(), 20)]));
     agent.until(at(3600));
-    assert_eq!(agent.told.len(), 1, "{:?}", agent.told);
-    assert!(agent.told[0].starts_with("1 opened shop-0:1: "), "{:?}", agent.told);
+    assert_eq!(agent.sent.len(), 1, "{:?}", agent.sent);
+    assert!(agent.sent[0].starts_with("1 opened shop-0:1: "), "{:?}", agent.sent);
 }

@@ -1,8 +1,8 @@
 //! Questions of a person on call, one for each stage, and the output of `wachta alerts why`.
 
 use super::fixtures::{at, outcome};
-use super::pipeline::Request;
-use super::timeline_tests::{AT_ONCE, BEHIND, Run, WAIT, checks, mute};
+use super::timeline::{AT_ONCE, BEHIND, Run, WAIT, checks, mute};
+use crate::incident::AlertCommand;
 use crate::notify::Receiver;
 use crate::outcome::Outcome;
 
@@ -35,7 +35,7 @@ fn why_was_i_not_told_when_it_was_red_in_frankfurt() {
     let mut run = Run::new(&checks("shop", "after: 1"), &[AT_ONCE], true);
     for (second, location, letter) in [(60, "fra", 'P'), (61, "waw", 'P'), (62, "sto", 'P'), (120, "fra", 'F')] {
         let outcome = Outcome { location: location.into(), ..outcome("shop", letter, second) };
-        run.pipeline.outcome(&outcome, at(second));
+        run.pipeline.process_outcome(&outcome, at(second));
         run.write(at(second));
     }
     answered(&run, "shop", "2:00 shop quorum: bad at fra only: 1 of 3 locations, 2 needed");
@@ -88,7 +88,8 @@ fn who_silenced_it_and_until_when() {
     answered(&run, "shop", "1:00 shop silence: silenced by ania until 2027-01-15 08:05:00: known");
     answered(&run, "shop", "released: the silence or maintenance window has ended; notified if its next run is bad");
     answered(&run, "shop", "6:00 shop queued: opened as shop:1 for a");
-    run.ask("8m", Request::Acknowledge { key: "shop:1".into(), author: "ola".into(), length: None }).expect("is done");
+    run.ask("8m", AlertCommand::Acknowledge { key: "shop:1".into(), author: "ola".into(), length: None })
+        .expect("is done");
     run.play("", "30m");
     answered(&run, "shop", "8:00 shop acknowledged: acknowledged by ola; reminders stopped");
     answered(&run, "shop", "18:00 shop acknowledged: reminder not sent: acknowledged by ola");

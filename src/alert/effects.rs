@@ -14,7 +14,7 @@ pub struct Effects {
     /// pipeline only when it is written, because an alert storm changes the same state many times.
     pub alert_states: BTreeSet<Subject>,
     /// Resolved incidents.
-    pub over: Vec<Incident>,
+    pub resolved_incidents: Vec<Incident>,
     /// Receivers that were notified of open incidents in addition to those of the route.
     pub reached: Vec<(Subject, Vec<String>)>,
     /// Open incidents whose acknowledgement changed, with the new one.
@@ -22,13 +22,13 @@ pub struct Effects {
     /// Decisions in order.
     pub decisions: Vec<Decision>,
     /// Notifications in order, before the rate limit stage.
-    pub told: Vec<Notification>,
+    pub before_limit: Vec<Notification>,
     /// Notifications to queue, in order, after the rate limit stage.
     pub notifications: Vec<Notification>,
     /// Number of suppressed notifications by reason.
     pub suppressed: BTreeMap<&'static str, u64>,
     /// Scenarios to run at once, because decisions about others depend on their state.
-    pub look: BTreeSet<ScenarioId>,
+    pub run_now: BTreeSet<ScenarioId>,
     /// Remaining share of each error budget, negative if it is overspent.
     pub budgets: BTreeMap<ScenarioId, f64>,
 }

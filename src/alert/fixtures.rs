@@ -33,9 +33,14 @@ pub fn at(second: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + second, 0).expect("a time")
 }
 
-/// Creates an outcome by letter: P passed, D degraded, F failed, T failed with a timeout, C without a connection, X
-/// with a failure of its own, U unknown.
+/// Creates an outcome by letter at a second of the tests' time.
 pub fn outcome(scenario: &str, letter: char, second: i64) -> Outcome {
+    outcome_at(scenario, letter, at(second))
+}
+
+/// Creates an outcome by letter: P passed, D degraded, F failed, T failed with a timeout, C without a connection, X
+/// with a failure of its own, U unknown, L lost, N not seen.
+pub fn outcome_at(scenario: &str, letter: char, at: DateTime<Utc>) -> Outcome {
     let (verdict, reason, message) = match letter {
         'P' => (Verdict::Passed, None, None),
         'D' => (Verdict::Degraded, Some(Reason::Budget), None),
@@ -44,6 +49,8 @@ pub fn outcome(scenario: &str, letter: char, second: i64) -> Outcome {
         'C' => (Verdict::Failed, Some(Reason::Connect), Some("no connection to 10.0.0.1:80: refused")),
         'X' => (Verdict::Failed, Some(Reason::Assertion), Some("the page is broken: ")),
         'U' => (Verdict::Unknown, Some(Reason::Browser), None),
+        'L' => (Verdict::Unknown, Some(Reason::Lost), None),
+        'N' => (Verdict::Unknown, Some(Reason::NotSeen), None),
         other => panic!("no outcome is called {other}"),
     };
     Outcome {
@@ -54,9 +61,9 @@ pub fn outcome(scenario: &str, letter: char, second: i64) -> Outcome {
         name: scenario.into(),
         kind: ScenarioKind::Tcp,
         location: "here".into(),
-        due_at: at(second),
-        started_at: at(second),
-        ended_at: at(second),
+        due_at: at,
+        started_at: at,
+        ended_at: at,
         duration: Duration::ZERO,
         verdict,
         reason,

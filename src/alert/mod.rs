@@ -2,34 +2,35 @@
 //! effects in group commits.
 
 mod agent;
+mod budgets;
 mod burn_rate;
 mod changes;
 mod committer;
 mod conclusive_verdict;
+mod context;
 mod effects;
+mod escalation;
+mod evaluation;
 mod fingerprint;
-mod flapping;
-mod group;
-mod groups;
-mod mute;
+mod idle;
 mod pipeline;
-mod quorum;
-mod rate_limit;
 mod receiver_names;
 pub mod replay;
 mod routing;
 mod slo;
-pub mod state_machine;
-mod suppression;
+mod stages;
+mod states;
 mod timers;
 
 pub use burn_rate::{BurnRateRule, HistoryRange, RULES};
-pub use committer::{CommandResult, Committer, CommitterHandle, Metrics, requests};
+pub use committer::{Committer, CommitterHandle, Metrics, deferred_commands};
+pub use context::Scenarios;
 pub use effects::Effects;
 pub use fingerprint::FailureFingerprint;
-pub use mute::Mute;
-pub use pipeline::{Idle, Pipeline, Request, Scenarios, runs_within};
+pub use idle::Idle;
+pub use pipeline::{Pipeline, runs_within};
 pub use routing::{RouteMatch, route};
+pub use stages::evaluate::AlertState;
 
 #[cfg(test)]
 mod acceptance_tests;
@@ -42,9 +43,17 @@ mod connectivity_tests;
 #[cfg(test)]
 mod decision_tests;
 #[cfg(test)]
+mod dependency_tests;
+#[cfg(test)]
 mod fixtures;
 #[cfg(test)]
+mod flapping_tests;
+#[cfg(test)]
 mod known_issue_tests;
+#[cfg(test)]
+mod mute_tests;
+#[cfg(test)]
+mod notification_tests;
 #[cfg(test)]
 mod presence_tests;
 #[cfg(test)]
@@ -54,6 +63,6 @@ mod replay_tests;
 #[cfg(test)]
 mod slo_tests;
 #[cfg(test)]
-mod timeline_tests;
+mod timeline;
 #[cfg(test)]
 mod wide_tests;

@@ -1,7 +1,7 @@
 //! Timelines of the rate limit stage: two notifications per hour, then one digest.
 
 use super::fixtures::at;
-use super::timeline_tests::{Run, checks};
+use super::timeline::{Run, checks};
 use crate::names::suppressed;
 use crate::notify::Receiver;
 
@@ -20,7 +20,7 @@ fn check(checks: &str, lines: &str, expected: &[&str]) {
     for restarts in [false, true] {
         let mut run = run(checks, restarts);
         run.play(lines, "9h");
-        assert_eq!(run.told, expected, "with restarts: {restarts}\n{lines}");
+        assert_eq!(run.sent, expected, "with restarts: {restarts}\n{lines}");
         assert!(!run.memory.keys().any(|key| key.starts_with("limited/")), "{:?}", run.memory);
     }
 }
@@ -100,7 +100,7 @@ fn a_limit_is_a_receivers_own_and_may_be_taken_out() {
     both.alerting.receivers = vec![limited("a", Some(2)), limited("b", None)];
     both.load(at(0));
     both.play(lines, "1h");
-    let of = |name: &str| both.told.iter().filter(|line| line.contains(&format!(" {name} "))).count();
+    let of = |name: &str| both.sent.iter().filter(|line| line.contains(&format!(" {name} "))).count();
     assert_eq!((of("a"), of("b")), (2, 4));
     let mut run = run(&four, true);
     run.play(lines, "10m");
@@ -108,5 +108,5 @@ fn a_limit_is_a_receivers_own_and_may_be_taken_out() {
     run.load(at(600));
     run.pipeline.tick(at(600));
     run.write(at(600));
-    assert_eq!(run.told[2..], ["10:00 a digest s3:1 warning +s4 (2 notifications rate-limited in the last hour)"]);
+    assert_eq!(run.sent[2..], ["10:00 a digest s3:1 warning +s4 (2 notifications rate-limited in the last hour)"]);
 }

@@ -12,10 +12,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::burn_rate::HistoryRange;
 use super::committer::{BATCH, GATHER};
-use super::flapping;
-use super::mute::Mute;
-use super::pipeline::{Idle, Pipeline, Request, Scenarios};
-use crate::incident::{Event, Incident, Notification, Subject};
+use super::context::Scenarios;
+use super::idle::Idle;
+use super::pipeline::Pipeline;
+use super::stages::flapping;
+use crate::incident::{AlertCommand, Event, Incident, Mute, Notification, Subject};
 use crate::notify::Alerting;
 use crate::outcome::Outcome;
 use crate::scenario::{Scenario, ScenarioId, Severity};
@@ -84,7 +85,7 @@ impl From<&Notification> for NotificationSummary {
 #[derive(Debug, Default)]
 pub struct ReplayResult {
     /// Notifications that would have been sent, in order.
-    pub told: Vec<NotificationSummary>,
+    pub notifications: Vec<NotificationSummary>,
     /// Number of suppressed notifications by reason.
     pub suppressed: BTreeMap<&'static str, u64>,
     /// Number of runs of each scenario, including scenarios that the configuration lacks.
@@ -115,11 +116,11 @@ impl Replay {
         (begin, since): (DateTime<Utc>, DateTime<Utc>),
     ) -> Self {
         let mut pipeline = Pipeline::new(location);
-        pipeline.alerting(alerting);
-        pipeline.scenarios(scenarios, &Idle::default(), begin);
+        pipeline.set_alerting(alerting);
+        pipeline.set_scenarios(scenarios, &Idle::default(), begin);
         for mute in mutes {
             // A mute that had already ended is rejected, which is correct here.
-            let _ = pipeline.request(Request::Mute(mute), begin);
+            let _ = pipeline.execute(AlertCommand::Mute(mute), begin);
         }
         Self { pipeline, since, now: begin, gathered: Vec::new(), commit_at: begin, replayed: ReplayResult::default() }
     }
@@ -161,7 +162,7 @@ impl Replay {
         self.pass(first.ended_at);
         self.now = self.commit_at;
         for outcome in std::mem::take(&mut self.gathered) {
-            self.pipeline.outcome(&outcome, self.now);
+            self.pipeline.process_outcome(&outcome, self.now);
         }
         self.pipeline.tick(self.now);
         self.take();
@@ -183,7 +184,7 @@ impl Replay {
         if self.now < self.since {
             return;
         }
-        self.replayed.told.extend(effects.notifications.iter().map(NotificationSummary::from));
+        self.replayed.notifications.extend(effects.notifications.iter().map(NotificationSummary::from));
         for (reason, count) in effects.suppressed {
             *self.replayed.suppressed.entry(reason).or_default() += count;
         }
@@ -207,7 +208,7 @@ pub struct NotificationDiff {
     /// Origin of the notification.
     pub mark: DiffKind,
     /// The notification. If both configurations have it, the one that was sent.
-    pub told: NotificationSummary,
+    pub notification: NotificationSummary,
     /// Additional delay with the new configuration.
     pub later: TimeDelta,
 }
@@ -215,36 +216,46 @@ pub struct NotificationDiff {
 /// Compares the sent notifications with those of the replay, in order of time. Two are the same if they report the same
 /// event of the same incidents to the same receiver with the same severity, at most a minute apart.
 pub fn compare(then: Vec<NotificationSummary>, now: Vec<NotificationSummary>) -> Vec<NotificationDiff> {
-    let key = |told: &NotificationSummary| {
-        let subjects: BTreeSet<Subject> = told.others.iter().chain([&told.subject]).cloned().collect();
-        (told.receiver.clone(), told.event, told.severity.as_str(), subjects, told.uncounted)
+    let key = |notification: &NotificationSummary| {
+        let subjects: BTreeSet<Subject> = notification.others.iter().chain([&notification.subject]).cloned().collect();
+        (
+            notification.receiver.clone(),
+            notification.event,
+            notification.severity.as_str(),
+            subjects,
+            notification.uncounted,
+        )
     };
     let mut wanted: HashMap<_, VecDeque<NotificationSummary>> = HashMap::new();
-    for told in now {
-        wanted.entry(key(&told)).or_default().push_back(told);
+    for notification in now {
+        wanted.entry(key(&notification)).or_default().push_back(notification);
     }
-    let line = |mark, told, later| NotificationDiff { mark, told, later };
+    let line = |mark, notification, later| NotificationDiff { mark, notification, later };
     let mut lines = Vec::new();
-    for told in then {
-        let same = wanted.entry(key(&told)).or_default();
+    for notification in then {
+        let same = wanted.entry(key(&notification)).or_default();
         // Notifications too early for this one are too early for all that follow.
-        while same.front().is_some_and(|early| early.at < told.at - APART) {
+        while same.front().is_some_and(|early| early.at < notification.at - APART) {
             lines.extend(same.pop_front().map(|early| line(DiffKind::Added, early, TimeDelta::zero())));
         }
-        let found = if same.front().is_some_and(|found| found.at <= told.at + APART) { same.pop_front() } else { None };
+        let found =
+            if same.front().is_some_and(|found| found.at <= notification.at + APART) { same.pop_front() } else { None };
         match found {
             Some(found) => {
-                let later = found.at - told.at;
-                lines.push(line(DiffKind::Unchanged, told, later));
+                let later = found.at - notification.at;
+                lines.push(line(DiffKind::Unchanged, notification, later));
             }
-            None => lines.push(line(DiffKind::Removed, told, TimeDelta::zero())),
+            None => lines.push(line(DiffKind::Removed, notification, TimeDelta::zero())),
         }
     }
-    lines.extend(wanted.into_values().flatten().map(|told| line(DiffKind::Added, told, TimeDelta::zero())));
+    lines.extend(
+        wanted.into_values().flatten().map(|notification| line(DiffKind::Added, notification, TimeDelta::zero())),
+    );
     lines.sort_by(|a, b| {
-        let order = |line: &NotificationDiff| (line.told.at, line.mark == DiffKind::Added);
-        let words =
-            |line: &NotificationDiff| (line.told.receiver.clone(), line.told.subject.clone(), line.told.event.as_str());
+        let order = |line: &NotificationDiff| (line.notification.at, line.mark == DiffKind::Added);
+        let words = |line: &NotificationDiff| {
+            (line.notification.receiver.clone(), line.notification.subject.clone(), line.notification.event.as_str())
+        };
         order(a).cmp(&order(b)).then_with(|| words(a).cmp(&words(b)))
     });
     lines

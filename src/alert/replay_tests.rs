@@ -6,10 +6,9 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 
 use super::fixtures::{Nothing, at, outcome};
-use super::mute::Mute;
 use super::replay::{DiffKind, NotificationDiff, NotificationSummary, Replay, ReplayResult, begin, compare};
-use super::timeline_tests::{AT_ONCE, Run, WAIT, alerting, checks, second};
-use crate::incident::Subject;
+use super::timeline::{AT_ONCE, Run, WAIT, alerting, checks, second};
+use crate::incident::{Mute, Subject};
 use crate::names::suppressed;
 use crate::notify::{Alerting, Receiver};
 use crate::outcome::Outcome;
@@ -65,8 +64,8 @@ impl<'a> With<'a> {
         replay.finish(at(second(self.span.1)))
     }
 
-    fn told(self, lines: &str) -> Vec<String> {
-        self.replay(lines).told.iter().map(shown).collect()
+    fn sent(self, lines: &str) -> Vec<String> {
+        self.replay(lines).notifications.iter().map(shown).collect()
     }
 }
 
@@ -77,24 +76,24 @@ fn another_quorum_is_tried_on_what_every_location_saw() {
         let outcomes = outcomes(&format!("60s shop {letters}")).into_iter();
         outcomes.map(move |outcome| Outcome { location: location.to_owned(), ..outcome })
     };
-    let told = |quorum: Option<u32>| {
+    let sent = |quorum: Option<u32>| {
         let mut outcomes: Vec<Outcome> = of("fra", "PFFF").chain(of("sto", "PPPP")).chain(of("waw", "PPPP")).collect();
         outcomes.sort_by_key(|outcome| outcome.ended_at);
         let mut with = With::new(&checks, &[AT_ONCE]);
         with.alerting.quorum = quorum;
         with.replay_all(outcomes)
     };
-    let majority = told(None);
-    assert_eq!((majority.told.len(), majority.suppressed.get("quorum")), (0, Some(&3)));
-    assert_eq!(told(Some(1)).told.iter().map(shown).collect::<Vec<_>>(), ["3:00 a opened shop warning"]);
+    let majority = sent(None);
+    assert_eq!((majority.notifications.len(), majority.suppressed.get("quorum")), (0, Some(&3)));
+    assert_eq!(sent(Some(1)).notifications.iter().map(shown).collect::<Vec<_>>(), ["3:00 a opened shop warning"]);
 }
 
-fn shown(told: &NotificationSummary) -> String {
-    let seconds = (told.at - at(0)).num_seconds();
-    let others: Vec<&str> = told.others.iter().map(Subject::as_str).collect();
+fn shown(sent: &NotificationSummary) -> String {
+    let seconds = (sent.at - at(0)).num_seconds();
+    let others: Vec<String> = sent.others.iter().map(Subject::to_string).collect();
     let others = if others.is_empty() { String::new() } else { format!(" +{}", others.join(",")) };
-    let (event, severity) = (told.event.as_str(), told.severity.as_str());
-    format!("{}:{:02} {} {event} {} {severity}{others}", seconds / 60, seconds % 60, told.receiver, told.subject)
+    let (event, severity) = (sent.event.as_str(), sent.severity.as_str());
+    format!("{}:{:02} {} {event} {} {severity}{others}", seconds / 60, seconds % 60, sent.receiver, sent.subject)
 }
 
 /// Returns timelines of storms, grouping, changed failures, dependencies, flapping and agent faults, each with its
@@ -126,7 +125,7 @@ fn the_same_files_tell_what_was_told() {
         assert!(!run.notifications.is_empty(), "{lines}");
         let replayed = With::new(&checks, &routes).replay(lines);
         let then: Vec<NotificationSummary> = run.notifications.iter().map(NotificationSummary::from).collect();
-        let lines = compare(then, replayed.told);
+        let lines = compare(then, replayed.notifications);
         assert!(lines.iter().all(|line| line.mark == DiffKind::Unchanged), "{checks}{lines:#?}");
         assert!(lines.iter().all(|line| line.later < TimeDelta::seconds(1)), "{lines:#?}");
         assert_eq!(replayed.suppressed, run.suppressed, "{checks}");
@@ -138,14 +137,14 @@ fn a_louder_configuration_tells_more_and_a_limit_less() {
     let lines = "1m s1 FFFPP\n2m s2 FFFPP\n3m s3 FPP\n4m s4 FFFPP";
     let (two, one) = (checks("s1,s2,s3,s4", "after: 2"), checks("s1,s2,s3,s4", "after: 1, recover_after: 1"));
     let each = ["> a / scenario / 0"];
-    let told =
-        |event: &str, told: &[NotificationSummary]| told.iter().filter(|told| told.event.as_str() == event).count();
-    let then = With::new(&two, &each).replay(lines).told;
-    assert_eq!(told("opened", &then), 3, "{then:?}");
-    let loud = With::new(&one, &each).replay(lines).told;
-    assert_eq!(told("opened", &loud), 4, "{loud:?}");
+    let sent =
+        |event: &str, sent: &[NotificationSummary]| sent.iter().filter(|sent| sent.event.as_str() == event).count();
+    let then = With::new(&two, &each).replay(lines).notifications;
+    assert_eq!(sent("opened", &then), 3, "{then:?}");
+    let loud = With::new(&one, &each).replay(lines).notifications;
+    assert_eq!(sent("opened", &loud), 4, "{loud:?}");
     // More receivers.
-    let both = With::new(&two, &["> a,b / scenario / 0"]).replay(lines).told;
+    let both = With::new(&two, &["> a,b / scenario / 0"]).replay(lines).notifications;
     assert_eq!(both.len(), 2 * then.len());
     let lines_of_both = compare(then.clone(), both);
     let of = |lines: &[NotificationDiff], mark| lines.iter().filter(|line| line.mark == mark).count();
@@ -157,9 +156,14 @@ fn a_louder_configuration_tells_more_and_a_limit_less() {
     let mut limited = With::new(&two, &each);
     limited.alerting.receivers = vec![Receiver { name: "a".into(), limit: Some(2), ..Receiver::default() }];
     let limited = limited.replay(lines);
-    assert_eq!((told("opened", &limited.told), told("digest", &limited.told)), (2, 1), "{:?}", limited.told);
+    assert_eq!(
+        (sent("opened", &limited.notifications), sent("digest", &limited.notifications)),
+        (2, 1),
+        "{:?}",
+        limited.notifications
+    );
     assert_eq!(limited.suppressed[suppressed::RATE_LIMITED], 2);
-    let lines = compare(then, limited.told);
+    let lines = compare(then, limited.notifications);
     assert_eq!(
         [DiffKind::Unchanged, DiffKind::Removed, DiffKind::Added].map(|mark| of(&lines, mark)),
         [4, 2, 1],
@@ -174,7 +178,7 @@ fn what_was_open_when_the_span_began_is_known() {
     let mut with = With::new(&shop, &[AT_ONCE]);
     with.span = ("90m", "5h");
     let replayed = With { span: ("90m", "5h"), ..With::new(&shop, &[AT_ONCE]) }.replay(&lines);
-    assert_eq!(with.told(&lines), ["122:00 a reminder shop warning", "152:00 a resolved shop warning"]);
+    assert_eq!(with.sent(&lines), ["122:00 a reminder shop warning", "152:00 a resolved shop warning"]);
     // Runs and suppressed notifications are counted within the range.
     assert_eq!(replayed.runs.into_iter().collect::<Vec<_>>(), [("shop".into(), 63)]);
     assert_eq!(replayed.suppressed[suppressed::ALREADY_OPEN], 61);
@@ -208,8 +212,8 @@ fn what_people_silenced_stays_silent_and_others_scenarios_are_only_counted() {
     let mut with = With::new(&shop, &[AT_ONCE]);
     with.mutes = vec![mute];
     let replayed = with.replay(lines);
-    let told: Vec<String> = replayed.told.iter().map(shown).collect();
-    assert_eq!(told, ["1:00 a opened shop warning", "2:00 a resolved shop warning", "11:00 a opened shop warning"]);
+    let sent: Vec<String> = replayed.notifications.iter().map(shown).collect();
+    assert_eq!(sent, ["1:00 a opened shop warning", "2:00 a resolved shop warning", "11:00 a opened shop warning"]);
     assert_eq!(replayed.suppressed[suppressed::SILENCE], 1);
     let runs: Vec<_> = replayed.runs.into_iter().collect();
     assert_eq!(runs, [("gone".into(), 4), ("shop".into(), 11)]);
@@ -218,28 +222,28 @@ fn what_people_silenced_stays_silent_and_others_scenarios_are_only_counted() {
 #[test]
 fn the_same_are_at_most_a_minute_apart() {
     use DiffKind::{Added as Now, Removed as Then, Unchanged as Same};
-    let told = |second: i64, subject: &str| NotificationSummary {
+    let sent = |second: i64, subject: &str| NotificationSummary {
         at: at(second),
         receiver: "a".into(),
         event: crate::incident::Event::Opened,
         severity: crate::scenario::Severity::Warning,
-        subject: Subject(subject.into()),
+        subject: Subject::from(subject),
         others: Vec::new(),
         uncounted: 0,
     };
     let marks = |then: &[NotificationSummary], now: &[NotificationSummary]| -> Vec<(i64, DiffKind, i64)> {
         let lines = compare(then.to_vec(), now.to_vec());
-        lines.iter().map(|l| ((l.told.at - at(0)).num_seconds(), l.mark, l.later.num_seconds())).collect()
+        lines.iter().map(|l| ((l.notification.at - at(0)).num_seconds(), l.mark, l.later.num_seconds())).collect()
     };
-    assert_eq!(marks(&[told(0, "s")], &[told(60, "s")]), [(0, Same, 60)]);
-    assert_eq!(marks(&[told(60, "s")], &[told(0, "s")]), [(60, Same, -60)]);
-    assert_eq!(marks(&[told(0, "s")], &[told(61, "s")]), [(0, Then, 0), (61, Now, 0)]);
-    assert_eq!(marks(&[told(100, "s")], &[told(0, "s"), told(100, "s")]), [(0, Now, 0), (100, Same, 0)]);
-    assert_eq!(marks(&[told(0, "s"), told(100, "s")], &[told(100, "s")]), [(0, Then, 0), (100, Same, 0)]);
-    assert_eq!(marks(&[told(0, "s")], &[told(0, "t")]), [(0, Then, 0), (0, Now, 0)]);
+    assert_eq!(marks(&[sent(0, "s")], &[sent(60, "s")]), [(0, Same, 60)]);
+    assert_eq!(marks(&[sent(60, "s")], &[sent(0, "s")]), [(60, Same, -60)]);
+    assert_eq!(marks(&[sent(0, "s")], &[sent(61, "s")]), [(0, Then, 0), (61, Now, 0)]);
+    assert_eq!(marks(&[sent(100, "s")], &[sent(0, "s"), sent(100, "s")]), [(0, Now, 0), (100, Same, 0)]);
+    assert_eq!(marks(&[sent(0, "s"), sent(100, "s")], &[sent(100, "s")]), [(0, Then, 0), (100, Same, 0)]);
+    assert_eq!(marks(&[sent(0, "s")], &[sent(0, "t")]), [(0, Then, 0), (0, Now, 0)]);
     // With other incidents it is another notification, but their order does not matter.
     let with =
-        |subject: &str, other: &str| NotificationSummary { others: vec![Subject(other.into())], ..told(0, subject) };
-    assert_eq!(marks(&[told(0, "s")], &[with("s", "t")]), [(0, Then, 0), (0, Now, 0)]);
+        |subject: &str, other: &str| NotificationSummary { others: vec![Subject::from(other)], ..sent(0, subject) };
+    assert_eq!(marks(&[sent(0, "s")], &[with("s", "t")]), [(0, Then, 0), (0, Now, 0)]);
     assert_eq!(marks(&[with("s", "t")], &[with("t", "s")]), [(0, Same, 0)]);
 }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::group::Escalation;
+use super::escalation::Escalation;
 use crate::incident::Incident;
 use crate::notify::{Alerting, Causes, LOG, Route};
 use crate::scenario::Severity;
@@ -38,7 +38,9 @@ pub fn route(alerting: &Alerting, incident: &Incident, now: DateTime<Utc>) -> Ro
         None => vec![LOG.to_owned()],
     };
     let by = found.map(|route| route.group_by.as_slice()).unwrap_or_default().iter();
-    let by = by.map(|key| format!("{key}={}", incident.values(key).first().copied().unwrap_or_default())).collect();
+    let by = by
+        .map(|key| format!("{key}={}", incident.values(key).first().map(|value| &**value).unwrap_or_default()))
+        .collect();
     let escalate = found.and_then(|route| route.escalate.as_ref()).unwrap_or(&alerting.escalate).iter();
     let escalate = escalate.map(|step| Escalation { after: step.after.as_secs(), to: step.to.clone() }).collect();
     let causes = found.map(|route| route.causes).unwrap_or_default();

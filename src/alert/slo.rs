@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::burn_rate::{BurnRateRule, BurnRateWindows, RULES};
-use super::state_machine::{Evaluation, closed, ended, tell};
+use super::evaluation::{Evaluation, closed, ended, take_event};
 use super::timers::{Timer, Timers};
 use crate::incident::{Decision, DecisionReason, Ending, Event, Incident, Subject};
 use crate::outcome::{Outcome, Verdict};
@@ -28,12 +28,13 @@ pub struct SloAlertState {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     closed: bool,
     /// Last resolved critical incident, which may be the reason why the slow rule still holds.
-    over: Option<Over>,
+    #[serde(rename = "over")]
+    resolved_critical: Option<ResolvedCritical>,
 }
 
 /// Resolved critical incident.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Over {
+struct ResolvedCritical {
     /// Time of resolving.
     at: DateTime<Utc>,
     /// Number of failed runs since then.
@@ -43,7 +44,7 @@ struct Over {
 impl Timers for SloAlertState {
     fn timers(&mut self, visit: &mut dyn FnMut(Timer<'_>)) {
         self.until.iter_mut().for_each(|at| visit(Timer::Due(at)));
-        self.over.iter_mut().for_each(|over| visit(Timer::Since(&mut over.at)));
+        self.resolved_critical.iter_mut().for_each(|resolved| visit(Timer::Since(&mut resolved.at)));
         self.open.timers(visit);
     }
 }
@@ -51,7 +52,7 @@ impl Timers for SloAlertState {
 impl SloAlertState {
     /// Creates the state of a subject of which only the open incident is available.
     pub fn adopted(incident: Incident) -> Self {
-        Self { openings: incident.opening, open: Some(incident), ..Self::default() }
+        Self { openings: incident.sequence, open: Some(incident), ..Self::default() }
     }
 
     /// Evaluates a conclusive outcome that `burn` has counted. Returns whether the state changed, and the evaluation if
@@ -72,7 +73,7 @@ impl SloAlertState {
         self.closed &= rule.is_some();
         let rule = rule.filter(|_| !self.closed);
         let covered = covered || was_closed != self.closed;
-        let judgement = match (&self.open, rule) {
+        let evaluation = match (&self.open, rule) {
             (None, Some(rule)) if failed => Some(self.opens(scenario, slo, burn, rule, outcome)),
             (None, _) => None,
             (Some(open), rule) => {
@@ -80,20 +81,20 @@ impl SloAlertState {
                 self.goes_on(slo, burn, rule, outcome)
             }
         };
-        (covered || judgement.is_some() || self.until != until, judgement)
+        (covered || evaluation.is_some() || self.until != until, evaluation)
     }
 
     /// Ignores the slow rule after a resolved critical incident until there are enough failures since then. Returns
     /// whether the state changed.
     fn cover(&mut self, holds: &mut [bool; 3], outcome: &Outcome, failed: bool) -> bool {
-        let Some(over) = &mut self.over else { return false };
+        let Some(resolved) = &mut self.resolved_critical else { return false };
         let slow = &RULES[2];
-        if outcome.ended_at >= over.at + slow.long() {
-            self.over = None;
+        if outcome.ended_at >= resolved.at + slow.long() {
+            self.resolved_critical = None;
             return true;
         }
-        over.failed += u64::from(failed);
-        holds[2] &= over.failed >= slow.least;
+        resolved.failed += u64::from(failed);
+        holds[2] &= resolved.failed >= slow.least;
         failed
     }
 
@@ -106,7 +107,7 @@ impl SloAlertState {
         outcome: &Outcome,
     ) -> Evaluation {
         self.openings += 1;
-        self.over = None;
+        self.resolved_critical = None;
         self.until = Some(outcome.ended_at + rule.short());
         let incident = Incident {
             name: scenario.name.clone(),
@@ -114,13 +115,13 @@ impl SloAlertState {
             kind: "slo".into(),
             severity: rule.severity,
             reason: outcome.reason,
-            message: Some(Masked::own_words(told(slo, burn, rule))),
+            message: Some(Masked::own_words(burn_summary(slo, burn, rule))),
             place: Some(scenario.source.place(scenario.id.span)),
             runbook: scenario.alert.runbook.clone(),
             bad_runs: 1,
-            ..Incident::opened(Subject::slo(&scenario.id.value), self.openings, outcome)
+            ..Incident::opened(Subject::Objective(scenario.id.value.clone()), self.openings, outcome)
         };
-        let detail = told(slo, burn, rule);
+        let detail = burn_summary(slo, burn, rule);
         self.open = Some(incident);
         self.evaluation(outcome, DecisionReason::Opened, detail, Some(Event::Opened))
     }
@@ -143,7 +144,7 @@ impl SloAlertState {
         }
         if let Some(rule) = rule {
             self.until = Some(outcome.ended_at + rule.short());
-            let detail = told(slo, burn, rule);
+            let detail = burn_summary(slo, burn, rule);
             if rule.severity > open.severity && failed {
                 let before = std::mem::replace(&mut open.severity, rule.severity);
                 open.message = Some(Masked::own_words(detail));
@@ -170,21 +171,22 @@ impl SloAlertState {
             window(slo)
         );
         open.message = Some(Masked::own_words(detail.clone()));
-        self.over = (open.severity == Severity::Critical).then_some(Over { at: outcome.ended_at, failed: 0 });
+        self.resolved_critical =
+            (open.severity == Severity::Critical).then_some(ResolvedCritical { at: outcome.ended_at, failed: 0 });
         self.until = None;
         Some(self.evaluation(outcome, DecisionReason::Resolved, detail, Some(Event::Resolved)))
     }
 
     /// Resolves the open incident on behalf of a person.
     pub fn close(&mut self, by: &str, now: DateTime<Utc>) -> Option<Evaluation> {
-        let judgement = closed(&mut self.open, by, now)?;
+        let evaluation = closed(&mut self.open, by, now)?;
         (self.until, self.closed) = (None, true);
-        Some(judgement)
+        Some(evaluation)
     }
 
     /// Ends the open incident because the scenario or its objective was removed or paused.
     pub fn remove(&mut self, ending: Ending, now: DateTime<Utc>) -> Option<Evaluation> {
-        (self.until, self.over, self.closed) = (None, None, false);
+        (self.until, self.resolved_critical, self.closed) = (None, None, false);
         ended(&mut self.open, ending, now)
     }
 
@@ -195,15 +197,15 @@ impl SloAlertState {
         detail: String,
         event: Option<Event>,
     ) -> Evaluation {
-        let subject = Subject::slo(&outcome.scenario);
+        let subject = Subject::Objective(outcome.scenario.clone());
         let decision = Decision { subject, reason: why, detail, run: Some(outcome.run), at: outcome.ended_at };
         let bad = outcome.verdict == Verdict::Failed;
-        Evaluation { decision, bad, told: event.and_then(|event| tell(&mut self.open, event)) }
+        Evaluation { decision, bad, event: event.and_then(|event| take_event(&mut self.open, event)) }
     }
 }
 
 /// Describes the failures in both windows, the used share of the budget, and the time of its exhaustion.
-fn told(slo: &Slo, burn: &BurnRateWindows, rule: &BurnRateRule) -> String {
+fn burn_summary(slo: &Slo, burn: &BurnRateWindows, rule: &BurnRateRule) -> String {
     let [long, short] = burn.counts(rule);
     let budget = burn.budget(slo);
     let rate = long.failed as f64 / long.runs as f64 / slo.allowed();

@@ -9,9 +9,8 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::fixtures::{Nothing, at, outcome};
-use super::mute::Mute;
-use super::pipeline::{Pipeline, Request};
-use crate::incident::Subject;
+use super::pipeline::Pipeline;
+use crate::incident::{AlertCommand, Mute, Subject};
 use crate::notify::{Alerting, Receiver};
 use crate::outcome::{Outcome, Verdict};
 use crate::scenario::load;
@@ -31,7 +30,7 @@ struct Play {
     outcomes: Vec<Outcome>,
     alert_states: BTreeMap<Subject, serde_json::Value>,
     memory: BTreeMap<String, serde_json::Value>,
-    told: Vec<String>,
+    sent: Vec<String>,
     messages: Vec<String>,
     headlines: Vec<String>,
     remaining: Option<f64>,
@@ -52,7 +51,7 @@ impl Play {
             outcomes: Vec::new(),
             alert_states: BTreeMap::new(),
             memory: BTreeMap::new(),
-            told: Vec::new(),
+            sent: Vec::new(),
             messages: Vec::new(),
             headlines: Vec::new(),
             remaining: None,
@@ -78,8 +77,8 @@ impl Play {
         assert_eq!(loaded.diagnostics, [], "{text}");
         let all = loaded.scenarios.into_iter().map(|scenario| (scenario.id.value.clone(), scenario));
         let receiver = Receiver { name: "a".into(), ..Receiver::default() };
-        self.pipeline.alerting(Arc::new(Alerting { receivers: vec![receiver], ..Alerting::default() }));
-        self.pipeline.scenarios(Arc::new(all.collect()), &super::pipeline::Idle::default(), now);
+        self.pipeline.set_alerting(Arc::new(Alerting { receivers: vec![receiver], ..Alerting::default() }));
+        self.pipeline.set_scenarios(Arc::new(all.collect()), &super::idle::Idle::default(), now);
         // Counted like the store does.
         while let Some((id, spans)) = self.pipeline.unread(now) {
             let mut history = Vec::new();
@@ -104,13 +103,13 @@ impl Play {
         for notification in &effects.notifications {
             let (event, severity) = (notification.event.as_str(), notification.incident.severity);
             let minute = (now - self.set_by - at(0)).num_minutes() - WELL;
-            self.told.push(format!("{minute} {event} {} {severity}", notification.incident.dedup_key()));
+            self.sent.push(format!("{minute} {event} {} {severity}", notification.incident.dedup_key()));
             self.headlines.push(crate::notify::headline(notification));
             self.messages.push(notification.incident.message.clone().unwrap_or_default().into_inner());
         }
         self.remaining = effects.budgets.values().next().copied().or(self.remaining);
         for subject in effects.alert_states {
-            self.alert_states.insert(subject.clone(), self.pipeline.watch(&subject));
+            self.alert_states.insert(subject.clone(), self.pipeline.alert_state(&subject));
         }
         for (key, body) in self.pipeline.take_changes() {
             match body {
@@ -150,9 +149,9 @@ impl Play {
             self.until(now - TimeDelta::milliseconds(1));
             if letter != '.' {
                 let outcome = Outcome { started_at: now, ended_at: now, ..outcome("shop", letter, 0) };
-                self.pipeline.outcome(&outcome, now);
+                self.pipeline.process_outcome(&outcome, now);
                 // A repetition changes nothing.
-                self.pipeline.outcome(&outcome, now);
+                self.pipeline.process_outcome(&outcome, now);
                 self.outcomes.push(outcome);
             }
             self.pipeline.tick(now);
@@ -182,7 +181,7 @@ fn check(policy: &str, runs: &str, expected: &[&str]) {
     for restarts in [false, true].into_iter().take(if runs.len() < 200 { 2 } else { 1 }) {
         let mut play = Play::new(policy, restarts);
         play.runs(&runs);
-        assert_eq!(play.told, expected, "with restarts: {restarts}\n{policy}\n{runs}");
+        assert_eq!(play.sent, expected, "with restarts: {restarts}\n{policy}\n{runs}");
     }
 }
 
@@ -222,12 +221,12 @@ fn a_slow_burn_is_a_warning_and_an_end_is_told() {
 #[test]
 fn what_an_outage_leaves_is_not_told_again() {
     // The slow rule holds for hours afterwards: ten failures within three days.
-    let told = ["2 opened slo/shop:1 critical", "69 resolved slo/shop:1 critical"];
-    check(QUIET, "F*10 P*600", &told);
-    check(QUIET, "F*10 P*390 F P*60", &told);
+    let sent = ["2 opened slo/shop:1 critical", "69 resolved slo/shop:1 critical"];
+    check(QUIET, "F*10 P*600", &sent);
+    check(QUIET, "F*10 P*390 F P*60", &sent);
     // Eight more failures are notified, although they are too slow for the fast rules.
     let more = ["F P*119"; 8].join(" ");
-    check(QUIET, &format!("F*10 P*390 {more} P*60"), &[told[0], told[1], "1240 opened slo/shop:2 warning"]);
+    check(QUIET, &format!("F*10 P*390 {more} P*60"), &[sent[0], sent[1], "1240 opened slo/shop:2 warning"]);
 }
 
 #[test]
@@ -263,10 +262,10 @@ fn it_goes_through_the_other_stages() {
         let (from, until) = (play.now(), play.now() + TimeDelta::minutes(5));
         let (id, author, reason) = ("quiet".into(), "ann".into(), "tests".into());
         let mute = Mute { id, maintenance: false, matches, from, until, during: None, author, reason, confirmed: true };
-        play.pipeline.request(Request::Mute(mute), from).expect("taken");
+        play.pipeline.execute(AlertCommand::Mute(mute), from).expect("taken");
         play.write(from);
         play.runs("FFFFFPPFP");
-        assert_eq!(play.told, ["7 opened slo/shop:1 critical"], "{restarts}");
+        assert_eq!(play.sent, ["7 opened slo/shop:1 critical"], "{restarts}");
     }
     // The objective is removed from the file.
     for restarts in [false, true] {
@@ -277,7 +276,7 @@ fn it_goes_through_the_other_stages() {
         play.load(now);
         play.pipeline.tick(now);
         play.write(now);
-        assert_eq!(play.told, ["2 opened slo/shop:1 critical", "4 resolved slo/shop:1 critical"], "{restarts}");
+        assert_eq!(play.sent, ["2 opened slo/shop:1 critical", "4 resolved slo/shop:1 critical"], "{restarts}");
         assert!(play.pipeline.open().values().all(|count| *count == 0));
     }
 }
@@ -286,7 +285,7 @@ fn it_goes_through_the_other_stages() {
 fn the_notification_says_what_is_used_and_when_the_rest_is_gone() {
     let mut play = Play::new(QUIET, false);
     play.runs("FFFP");
-    assert!((play.remaining.expect("told") - (1.0 - 3.0 / 43.2)).abs() < 1e-9, "{:?}", play.remaining);
+    assert!((play.remaining.expect("sent") - (1.0 - 3.0 / 43.2)).abs() < 1e-9, "{:?}", play.remaining);
     let rest = letters("F*45 P*120");
     play.runs(&rest);
     assert_eq!(
@@ -322,7 +321,7 @@ fn a_clock_that_is_set_neither_opens_nor_resolves_an_incident_of_a_budget() {
                     jumping.jump(by);
                 }
             }
-            assert_eq!(jumping.told, calm.told, "{policy}: {runs}, over and over by {by}");
+            assert_eq!(jumping.sent, calm.sent, "{policy}: {runs}, over and over by {by}");
             assert_eq!(jumping.messages, calm.messages);
         }
     }

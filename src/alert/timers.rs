@@ -22,6 +22,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::clock::{MAX_DRIFT, drift};
+use crate::incident::Incident;
 use crate::outcome::Outcome;
 
 /// Maximum number of clock changes stored for runs that started before them.
@@ -60,6 +61,14 @@ pub trait Timers {
             }
         });
         latest
+    }
+}
+
+/// The expiry of an acknowledgement is the only timer of an incident.
+impl Timers for Option<Incident> {
+    fn timers(&mut self, visit: &mut dyn FnMut(Timer<'_>)) {
+        let acknowledged = self.as_mut().and_then(|open| open.acknowledged.as_mut());
+        acknowledged.and_then(|who| who.until.as_mut()).into_iter().for_each(|at| visit(Timer::Due(at)));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Many incidents of one host or service with different failure fingerprints: only a few notifications.
 
-use super::timeline_tests::{AT_ONCE, Run, WAIT, checks};
+use super::timeline::{AT_ONCE, Run, WAIT, checks};
 use crate::incident::Notification;
 use crate::notify::{Causes, headline};
 
@@ -19,7 +19,7 @@ fn storm(count: usize, end: &str) -> String {
 
 /// Checks the notifications, without the names of other incidents.
 #[track_caller]
-fn told(checks: &str, routes: &[&str], lines: &str, until: &str, expected: &[&str]) {
+fn sent(checks: &str, routes: &[&str], lines: &str, until: &str, expected: &[&str]) {
     for restarts in [false, true] {
         let mut run = Run::new(checks, routes, restarts);
         run.play(lines, until);
@@ -27,15 +27,15 @@ fn told(checks: &str, routes: &[&str], lines: &str, until: &str, expected: &[&st
             let words: Vec<&str> = line.split(' ').filter(|word| !word.starts_with('+')).collect();
             words.join(" ")
         };
-        let told: Vec<String> = run.told.iter().map(without_others).collect();
-        assert_eq!(told, expected, "with restarts: {restarts}");
+        let sent: Vec<String> = run.sent.iter().map(without_others).collect();
+        assert_eq!(sent, expected, "with restarts: {restarts}");
     }
 }
 
 #[test]
 fn forty_pages_of_one_host_are_at_most_three_notifications_and_one_end() {
     let forty = checks(&ids(40).join(","), "after: 1, recover_after: 1");
-    told(
+    sent(
         &forty,
         &[],
         &storm(40, "10m"),
@@ -47,7 +47,7 @@ fn forty_pages_of_one_host_are_at_most_three_notifications_and_one_end() {
         ],
     );
     // With `group_by`, the result is the same.
-    told(
+    sent(
         &forty,
         &["> a / team / 30"],
         &storm(40, "10m"),
@@ -59,7 +59,7 @@ fn forty_pages_of_one_host_are_at_most_three_notifications_and_one_end() {
         ],
     );
     // A group that was notified at once keeps its key until its resolution.
-    told(
+    sent(
         &forty,
         &[AT_ONCE],
         &storm(40, "10m"),
@@ -78,16 +78,16 @@ fn forty_pages_of_one_host_are_at_most_three_notifications_and_one_end() {
 #[test]
 fn two_of_a_host_stay_apart_and_so_do_those_of_other_hosts() {
     let three = checks("pa,pb,pc", "after: 1, recover_after: 1");
-    told(&three, &[AT_ONCE], "60s pa,pb X", "2h", &["1:00 a opened pa:1 warning", "1:00 a opened pb:1 warning"]);
+    sent(&three, &[AT_ONCE], "60s pa,pb X", "2h", &["1:00 a opened pa:1 warning", "1:00 a opened pb:1 warning"]);
     // The third one comes too late to belong to the same problem.
     let late = ["1:00 a opened pa:1 warning", "1:00 a opened pb:1 warning", "7:00 a opened pc:1 warning"];
-    told(&three, &[AT_ONCE], "60s pa,pb X\n7m pc X", "2h", &late);
+    sent(&three, &[AT_ONCE], "60s pa,pb X\n7m pc X", "2h", &late);
     let hosts: String = ["pa", "pb", "pc"]
         .iter()
         .map(|id| format!("  {id}: {{http: \"http://{id}/\", alert: {{after: 1}}}}\n"))
         .collect();
     let apart = ["1:00 a opened pa:1 warning", "1:00 a opened pb:1 warning", "1:00 a opened pc:1 warning"];
-    told(&hosts, &[AT_ONCE], "60s pa,pb,pc X", "2h", &apart);
+    sent(&hosts, &[AT_ONCE], "60s pa,pb,pc X", "2h", &apart);
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn a_route_may_keep_causes_apart_or_put_all_together() {
             run.alerting.routes[0].group_by = group_by.iter().map(|key| (*key).to_owned()).collect();
             run.load(super::fixtures::at(0));
             run.play("60s pa,pb,pc,pd X\n3m pa,pb,pc,pd P", "1h");
-            assert_eq!(run.told, expected, "with restarts: {restarts}");
+            assert_eq!(run.sent, expected, "with restarts: {restarts}");
         }
     };
     let one = ["1:00 a opened pa:1 warning +pb,pc,pd", "3:00 a resolved pa:1 warning +pb,pc,pd"];
@@ -134,18 +134,18 @@ fn degradation(seconds_apart: usize, restarts: bool) -> Vec<String> {
         let words: Vec<&str> = line.split(' ').filter(|word| !word.starts_with('+')).collect();
         words.join(" ")
     };
-    let line = |(told, notification): (&String, &Notification)| {
-        format!("{}\n    {}", without_others(told), headline(notification))
+    let line = |(sent, notification): (&String, &Notification)| {
+        format!("{}\n    {}", without_others(sent), headline(notification))
     };
-    run.told.iter().zip(&run.notifications).map(line).collect()
+    run.sent.iter().zip(&run.notifications).map(line).collect()
 }
 
 #[test]
 fn a_slow_degradation_of_thirty_checks_is_a_handful_of_notifications() {
     for seconds_apart in [1, 10, 20, 60, 120, 240] {
-        let told = degradation(seconds_apart, true);
-        assert!(told.len() <= 10, "{seconds_apart} s apart: {} notifications: {told:#?}", told.len());
-        assert!(told.last().is_some_and(|line| line.contains("resolved")), "{told:#?}");
+        let sent = degradation(seconds_apart, true);
+        assert!(sent.len() <= 10, "{seconds_apart} s apart: {} notifications: {sent:#?}", sent.len());
+        assert!(sent.last().is_some_and(|line| line.contains("resolved")), "{sent:#?}");
     }
 }
 
@@ -153,9 +153,9 @@ fn a_slow_degradation_of_thirty_checks_is_a_handful_of_notifications() {
 fn every_notification_of_a_slow_degradation_reads_right() {
     let mut shown = String::new();
     for (seconds_apart, pace) in [(5, "every 5 s"), (60, "every minute"), (420, "every 7 minutes")] {
-        let told = degradation(seconds_apart, false);
-        assert_eq!(told, degradation(seconds_apart, true), "{pace}: a restart changes nothing");
-        shown += &format!("===== one more check fails {pace}\n{}\n", told.join("\n"));
+        let sent = degradation(seconds_apart, false);
+        assert_eq!(sent, degradation(seconds_apart, true), "{pace}: a restart changes nothing");
+        shown += &format!("===== one more check fails {pace}\n{}\n", sent.join("\n"));
     }
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/degradation.txt");
     if std::env::var_os("WACHTA_BLESS").is_some() {

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::Utc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -12,6 +11,7 @@ use uuid::Uuid;
 
 use super::lock::FolderLock;
 use crate::alert::{self, CommitterHandle};
+use crate::incident::AlertCommand;
 use crate::names::{MUTES, REQUESTS};
 use crate::notify::{Feedback, OperatorAction};
 use crate::store::{Batch, Incidents, NotificationRecord, Runs as _, Sqlite, Store, StoreError};
@@ -32,13 +32,14 @@ pub(super) async fn serve(
         };
         // The web server has ended, so that no further commands can arrive.
         let Some(request) = request else { return stop.cancelled().await };
-        let asked = of(request.asked.clone());
+        let asked = request.asked.clone();
         let answer = intake.request(asked.clone()).await;
         match (asked, answer) {
-            (alert::Request::Acknowledge { key, .. }, Ok(done)) => {
+            (AlertCommand::Acknowledge { key, .. }, Ok(done)) => {
                 let store = Arc::clone(&store);
-                tasks
-                    .spawn(async move { request.answer(Ok(format!("{done}{}", receivers_told(&*store, &key).await))) });
+                tasks.spawn(
+                    async move { request.answer(Ok(format!("{done}{}", notified_receivers(&*store, &key).await))) },
+                );
             }
             (_, answer) => request.answer(answer),
         }
@@ -59,10 +60,10 @@ pub(super) async fn take_feedback(
         // The delivery service has ended, which happens when the agent stops.
         let Some(Feedback { key, action, author, answer }) = next else { return stop.cancelled().await };
         let request = match action {
-            OperatorAction::Acknowledge => alert::Request::Acknowledge { key, author, length: None },
-            OperatorAction::Unacknowledge { of } => alert::Request::Unacknowledge { key, author, of: Some(of) },
+            OperatorAction::Acknowledge => AlertCommand::Acknowledge { key, author, length: None },
+            OperatorAction::Unacknowledge { of } => AlertCommand::Unacknowledge { key, author, of: Some(of) },
             OperatorAction::Resolve => {
-                alert::Request::ResolveGroup { key, author, reason: "resolved in the receiver".into() }
+                AlertCommand::ResolveGroup { key, author, reason: "resolved in the receiver".into() }
             }
         };
         // The task of the receiver may have ended in the meantime.
@@ -72,7 +73,7 @@ pub(super) async fn take_feedback(
 
 /// Lists the receivers notified of the latest event of an incident, once all of them are, or after a short time. A
 /// person who acknowledges an incident can see whether the others were informed.
-async fn receivers_told(store: &dyn Store, key: &str) -> String {
+async fn notified_receivers(store: &dyn Store, key: &str) -> String {
     let begun = tokio::time::Instant::now();
     // Keys at receivers include the identity of the store.
     let own = key.rsplit_once('@').map(|(own, _)| own);
@@ -82,71 +83,53 @@ async fn receivers_told(store: &dyn Store, key: &str) -> String {
         let notifications = store.notifications(key).await.unwrap_or_default();
         let Some(last) = notifications.last().map(|last| last.notification.queued_at) else { return String::new() };
         let latest = notifications.iter().filter(|state| state.notification.queued_at == last);
-        let (told, waiting): (Vec<_>, Vec<_>) = latest.partition(|state| state.done_at.is_some());
+        let (notified, waiting): (Vec<_>, Vec<_>) = latest.partition(|state| state.done_at.is_some());
         let names = |states: &[&NotificationRecord]| {
             states.iter().map(|state| state.notification.receiver.as_str()).collect::<Vec<_>>().join(", ")
         };
         if waiting.is_empty() {
-            return format!("; notified: {}", names(&told));
+            return format!("; notified: {}", names(&notified));
         }
-        if begun.elapsed() >= TOLD_WITHIN {
+        if begun.elapsed() >= NOTIFIED_TIMEOUT {
             return format!("; not notified yet: {}", names(&waiting));
         }
-        tokio::time::sleep(TOLD_POLL).await;
+        tokio::time::sleep(NOTIFIED_POLL_INTERVAL).await;
     }
 }
 
 /// Maximum time that a response waits for the notifications.
-const TOLD_WITHIN: Duration = Duration::from_secs(2);
+const NOTIFIED_TIMEOUT: Duration = Duration::from_secs(2);
 /// Interval at which the state of the notifications is checked.
-const TOLD_POLL: Duration = Duration::from_millis(20);
-
-fn of(asked: web::AlertAction) -> alert::Request {
-    match asked {
-        web::AlertAction::Mute { maintenance, matches, length, during, author, reason, confirmed } => {
-            let from = Utc::now();
-            let until = from + chrono::TimeDelta::from_std(length).unwrap_or_default();
-            // Short enough to be typed, and unique.
-            let id = Uuid::now_v7().simple().to_string().split_off(20);
-            let mute = alert::Mute { id, maintenance, matches, from, until, during, author, reason, confirmed };
-            alert::Request::Mute(mute)
-        }
-        web::AlertAction::Expire { id } => alert::Request::Expire { id },
-        web::AlertAction::Preview { matches } => alert::Request::Preview { matches },
-        web::AlertAction::Acknowledge { key, author, length } => alert::Request::Acknowledge { key, author, length },
-        web::AlertAction::Unacknowledge { key, author } => alert::Request::Unacknowledge { key, author, of: None },
-        web::AlertAction::Resolve { key, author, reason } => alert::Request::Resolve { key, author, reason },
-    }
-}
+const NOTIFIED_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Stores a command for the next start of the agent with the given folder. Returns a description of the command. A
 /// running agent has to receive commands directly.
-pub async fn leave(url: &str, folder: &Path, asked: web::AlertAction) -> Result<String, String> {
+pub async fn leave(url: &str, folder: &Path, command: AlertCommand) -> Result<String, String> {
     // Fails if the store does not exist, instead of creating one.
     Sqlite::open_to_read(url).await.map_err(|e| e.to_string())?.close().await;
     let lock = FolderLock::try_take(folder).map_err(|e| e.to_string())?;
     let lock = lock.ok_or_else(|| format!("an agent is running on {url}; leave out --store"))?;
     let store = Sqlite::open(url).await.map_err(|e| e.to_string())?;
-    let left = write(&store, of(asked)).await;
+    let left = write(&store, command).await;
     store.close().await;
     drop(lock);
     left
 }
 
-async fn write(store: &Sqlite, request: alert::Request) -> Result<String, String> {
-    let told = |e: StoreError| e.to_string();
+async fn write(store: &Sqlite, request: AlertCommand) -> Result<String, String> {
+    let message = |e: StoreError| e.to_string();
     match &request {
-        alert::Request::Acknowledge { key, .. }
-        | alert::Request::Unacknowledge { key, .. }
-        | alert::Request::Resolve { key, .. }
-        | alert::Request::ResolveGroup { key, .. }
-            if store.incident(key).await.map_err(told)?.is_none() =>
+        AlertCommand::Acknowledge { key, .. }
+        | AlertCommand::Unacknowledge { key, .. }
+        | AlertCommand::Resolve { key, .. }
+        | AlertCommand::ResolveGroup { key, .. }
+            if store.incident(key).await.map_err(message)?.is_none() =>
         {
             return Err(format!("no incident with the key `{key}`"));
         }
-        alert::Request::Expire { id } => {
+        AlertCommand::Expire { id } => {
             let key = format!("{MUTES}{id}");
-            if !store.alerting_entries().await.map_err(told)?.iter().any(|(known, _)| *known == key) {
+            if !store.alerting_entries().await.map_err(message)?.iter().any(|(known, _)| *known == key) {
                 return Err(format!("no silence or maintenance with the id `{id}`"));
             }
         }
@@ -155,11 +138,12 @@ async fn write(store: &Sqlite, request: alert::Request) -> Result<String, String
     // The order of the keys is the order of the commands.
     let key = format!("{REQUESTS}{}", Uuid::now_v7());
     let body = serde_json::to_value(&request).expect("plain data becomes JSON");
-    store.commit(&Batch { alerting_entries: vec![(key, Some(body))], ..Batch::default() }).await.map_err(told)?;
+    store.commit(&Batch { alerting_entries: vec![(key, Some(body))], ..Batch::default() }).await.map_err(message)?;
     Ok(request.to_string())
 }
 
 /// Returns the deferred commands of a store, in order.
-pub async fn left(store: &impl Incidents) -> Result<Vec<alert::Request>, StoreError> {
-    alert::requests(&store.alerting_entries().await?).map(|left| left.into_iter().map(|(_, request)| request).collect())
+pub async fn left(store: &impl Incidents) -> Result<Vec<AlertCommand>, StoreError> {
+    alert::deferred_commands(&store.alerting_entries().await?)
+        .map(|left| left.into_iter().map(|(_, request)| request).collect())
 }

@@ -219,7 +219,7 @@ impl App {
             None => Arc::new(lookup::Environment::allowed(config.allow.clone())),
         };
         let history: Arc<dyn crate::store::History> = Arc::new(store.clone());
-        let heard: Arc<dyn crate::store::CheckIns> = Arc::new(store.clone());
+        let check_ins: Arc<dyn crate::store::CheckIns> = Arc::new(store.clone());
         let tls = wire::tls::Trusted::system();
         let limits = crate::wire::limits::Limits::default();
         let own_port = dialer.reach().closed().close(address.port(), "the agent's web server");
@@ -242,7 +242,7 @@ impl App {
             dialer: dialer.clone(),
             limits: limits.clone(),
             _own_port: own_port,
-            beats: run::check::CheckIns::new(heard, clock.awake_since()),
+            beats: run::check::CheckIns::new(check_ins, clock.awake_since()),
             probes: Arc::clone(&probes),
             tokens: run::Tokens::default(),
             line: run::ConnectivityMonitor::new(dialer.clone()),

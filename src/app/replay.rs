@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
+use crate::alert::Scenarios;
 use crate::alert::replay::{NotificationDiff, Replay, begin, compare};
-use crate::alert::{Mute, Scenarios};
+use crate::incident::Mute;
 use crate::names::MUTES;
 use crate::notify::Alerting;
 use crate::outcome::Outcome;
@@ -103,7 +104,7 @@ pub async fn replay(
             then.push((&kept.notification).into());
         }
     }
-    let lines = compare(then, replayed.told);
+    let lines = compare(then, replayed.notifications);
     Ok(ReplayReport {
         begin,
         first,

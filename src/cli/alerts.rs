@@ -16,17 +16,15 @@ use super::replay::{ReplayArgs, checked, replayed};
 use super::serve::{DEFAULT_CONFIG, folder_of, store_places};
 use super::terminal::say_error;
 use super::test_notification::{TestArgs, test};
-use crate::alert::Request;
 use crate::app::{config, deferred_commands};
 use crate::bounded;
 use crate::diagnostic::Source;
-use crate::incident::Matchers;
+use crate::incident::{AlertCommand, During, Matchers};
 use crate::names::{exit, path};
-use crate::notify::During;
 use crate::scenario::tree::{self, MAX_BYTES};
 use crate::store::{Sqlite, StoreError};
 use crate::web::{
-    self, AlertAction, WhyQuery, acknowledge_asked, decisions_in, incidents_in, mutes_in, resolve_asked, silence_asked,
+    self, WhyQuery, acknowledge_asked, decisions_in, incidents_in, mutes_in, resolve_asked, silence_asked,
     unacknowledge_asked,
 };
 use crate::wire;
@@ -189,7 +187,7 @@ pub(super) async fn alerts(args: AlertsArgs) -> u8 {
             agent.change(&key, "resolve", asked, &json!({"author": author, "reason": reason})).await
         }
         What::Silence { end: Some(id), agent: Address { store: Some(store), .. }, .. } => {
-            left(&store, Ok(AlertAction::Expire { id })).await
+            left(&store, Ok(AlertCommand::Expire { id })).await
         }
         What::Silence { end: Some(id), agent, .. } => {
             let place = format!("{}/{}", path::API_SILENCES, encoded(&id));
@@ -239,7 +237,7 @@ impl Address {
         &self,
         key: &str,
         what: &str,
-        asked: Result<AlertAction, String>,
+        asked: Result<AlertCommand, String>,
         body: &Value,
     ) -> Result<String, String> {
         match &self.store {
@@ -341,7 +339,7 @@ async fn opened(url: &str) -> Result<Sqlite, String> {
 }
 
 /// Stores a deferred command.
-async fn left(url: &str, asked: Result<AlertAction, String>) -> Result<String, String> {
+async fn left(url: &str, asked: Result<AlertCommand, String>) -> Result<String, String> {
     let url = checked(url)?;
     let (_, folder) = store_places(&url, Path::new(""));
     let left = deferred_commands::leave(&url, &folder, asked?).await?;
@@ -375,7 +373,7 @@ async fn list(agent: &Address) -> Result<String, String> {
 }
 
 /// Returns the incidents, the silences and the deferred commands.
-async fn book(store: &Sqlite) -> Result<(Value, Value, Vec<Request>), StoreError> {
+async fn book(store: &Sqlite) -> Result<(Value, Value, Vec<AlertCommand>), StoreError> {
     Ok((incidents_in(store).await?, mutes_in(store).await?, deferred_commands::left(store).await?))
 }
 

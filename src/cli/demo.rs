@@ -152,7 +152,7 @@ async fn print_notifications(mut notifications: mpsc::UnboundedReceiver<Value>, 
         let hue = if notification["event"] == "resolved" { "1;32" } else { "1;31" };
         let difference = notification["difference"].as_str().filter(|_| notification["event"] != "resolved");
         let since = difference.map(|text| format!("         since the last good run: {text}\n")).unwrap_or_default();
-        Printer::say(&format!("{} {text}{repeat}\n{since}         {link}", printer.paint(hue, "NOTICE ")));
+        Printer::say(&format!("{} {text}{repeat}\n{since}         {link}", printer.paint(hue, "NOTIFICATION")));
     }
 }
 

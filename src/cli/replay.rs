@@ -162,11 +162,11 @@ fn shown<'a>(
 
 /// Formats the number of notifications per receiver, as sent and as they would be sent.
 fn table<'a>(lines: &'a [NotificationDiff], mut receivers: BTreeSet<&'a str>) -> String {
-    receivers.extend(lines.iter().map(|line| line.told.receiver.as_str()));
+    receivers.extend(lines.iter().map(|line| line.notification.receiver.as_str()));
     let width = receivers.iter().map(|name| name.chars().count()).max().unwrap_or(0).max("receiver".len());
     let mut text = format!("{:width$}  sent  would send  unchanged  removed  added\n", "receiver");
     for name in receivers {
-        let of = |mark| lines.iter().filter(|line| line.told.receiver == name && line.mark == mark).count();
+        let of = |mark| lines.iter().filter(|line| line.notification.receiver == name && line.mark == mark).count();
         let [same, then, now] = [DiffKind::Unchanged, DiffKind::Removed, DiffKind::Added].map(of);
         let (was, would) = (same + then, same + now);
         text.push_str(&format!("{name:width$}  {was:>4}  {would:>10}  {same:>9}  {then:>7}  {now:>5}\n"));
@@ -181,12 +181,12 @@ fn one(line: &NotificationDiff) -> String {
         DiffKind::Removed => '-',
         DiffKind::Added => '+',
     };
-    let told = &line.told;
-    let others: Vec<&str> = told.others.iter().map(Subject::as_str).collect();
-    let others = if told.others.is_empty() && told.uncounted == 0 {
+    let notification = &line.notification;
+    let others: Vec<String> = notification.others.iter().map(Subject::to_string).collect();
+    let others = if notification.others.is_empty() && notification.uncounted == 0 {
         String::new()
     } else {
-        format!("  +{}", some(&others, told.uncounted))
+        format!("  +{}", some(&others, notification.uncounted))
     };
     // A difference of one second does not count as a different time.
     let later = line.later.num_seconds();
@@ -195,15 +195,20 @@ fn one(line: &NotificationDiff) -> String {
         ..-1 => format!("  ({}s earlier)", -later),
         _ => String::new(),
     };
-    let (event, severity) = (told.event.as_str(), told.severity.as_str());
-    format!("{mark} {}  {}  {event}  {severity}  {}{others}{moved}\n", time(told.at), told.receiver, told.subject)
+    let (event, severity) = (notification.event.as_str(), notification.severity.as_str());
+    format!(
+        "{mark} {}  {}  {event}  {severity}  {}{others}{moved}\n",
+        time(notification.at),
+        notification.receiver,
+        notification.subject
+    )
 }
 
 /// Formats the first names of a list and the number of the others.
-fn some(names: &[&str], more: usize) -> String {
+fn some<T: AsRef<str>>(names: &[T], more: usize) -> String {
     let listed = names.len().min(NAMES);
     let more = names.len() - listed + more;
-    let shown = names[..listed].join(", ");
+    let shown = names[..listed].iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
     match (listed, more) {
         (_, 0) => shown,
         (0, more) => format!("{more} more"),
@@ -235,9 +240,9 @@ fn notes(
     if !idle.is_empty() && report.first.is_some() {
         notes.push(format!("no runs within this time: {}", some(&idle, 0)));
     }
-    let (failed, owed) = report.not_sent;
-    if failed + owed > 0 {
-        notes.push(format!("of the sent notifications, {failed} failed and {owed} are still queued"));
+    let (failed, queued) = report.not_sent;
+    if failed + queued > 0 {
+        notes.push(format!("of the sent notifications, {failed} failed and {queued} are still queued"));
     }
     let silences = match report.mutes {
         0 => String::new(),

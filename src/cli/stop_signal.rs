@@ -6,7 +6,7 @@ pub(super) fn stop_asked() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
     let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     async move {
-        let heard = signals.into_iter().map(async |signal| match signal {
+        let received = signals.into_iter().map(async |signal| match signal {
             Ok(mut signal) => {
                 let _ = signal.recv().await;
             }
@@ -15,6 +15,6 @@ pub(super) fn stop_asked() -> impl Future<Output = ()> {
                 std::future::pending::<()>().await;
             }
         });
-        futures_util::future::select_all(heard.map(Box::pin)).await;
+        futures_util::future::select_all(received.map(Box::pin)).await;
     }
 }

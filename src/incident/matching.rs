@@ -1,5 +1,6 @@
 //! Matching of incidents against routes, silences and maintenance windows. Pure.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -73,13 +74,14 @@ impl Matcher {
         }
     }
 
-    fn holds(&self, values: &[&str]) -> bool {
+    fn holds<T: AsRef<str>>(&self, values: &[T]) -> bool {
         let any_matches = |expression: &regex::Regex| {
-            values.iter().any(|value| expression.is_match(value)) || (values.is_empty() && expression.is_match(""))
+            values.iter().any(|value| expression.is_match(value.as_ref()))
+                || (values.is_empty() && expression.is_match(""))
         };
         match self {
-            Self::Equals(wanted) => values.iter().any(|value| value == wanted),
-            Self::Not(unwanted) => values.iter().all(|value| value != unwanted),
+            Self::Equals(wanted) => values.iter().any(|value| value.as_ref() == wanted),
+            Self::Not(unwanted) => values.iter().all(|value| value.as_ref() != unwanted),
             Self::Matches(expression) => any_matches(expression),
             Self::NotMatches(expression) => !any_matches(expression),
         }
@@ -203,16 +205,17 @@ fn with_and_without_port(host: &str) -> Vec<&str> {
 
 impl Incident {
     /// Returns the values of a key, which is one of six fixed names or a tag.
-    pub fn values(&self, key: &str) -> Vec<&str> {
-        match key {
+    pub fn values(&self, key: &str) -> Vec<Cow<'_, str>> {
+        let values = match key {
             "severity" => vec![self.severity.as_str()],
-            "scenario" => vec![self.subject.scenario()],
+            "scenario" => return vec![self.subject.monitor_id()],
             "name" => vec![self.name.as_str()],
             "location" => std::iter::once(self.location.as_str()).chain(self.location.split(", ")).collect(),
             "kind" => vec![self.kind.as_str()],
             "host" => self.host().map(with_and_without_port).unwrap_or_default(),
             tag => self.tags.get(tag).map(String::as_str).into_iter().collect(),
-        }
+        };
+        values.into_iter().map(Cow::Borrowed).collect()
     }
 
     /// Returns the host of the last bad run, with the port if the URL contains one.
@@ -234,7 +237,7 @@ mod tests {
     #[test]
     fn four_signs_compare_tags_and_words() {
         let at = chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        let mut incident = Incident::of_agent(crate::incident::Subject("shop-checkout".into()), 1, "waw-1", at);
+        let mut incident = Incident::of_agent(crate::incident::Subject::from("shop-checkout"), 1, "waw-1", at);
         incident.name = "Shop checkout".into();
         incident.kind = "browser".into();
         incident.severity = crate::scenario::Severity::Critical;

@@ -7,7 +7,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::message::Message;
 use super::truncate;
-use crate::incident::{Incident, Notification};
+use crate::incident::{Incident, Notification, Subject};
 use crate::names::Reason;
 use crate::secret::Masked;
 
@@ -28,14 +28,14 @@ pub(super) fn time(at: DateTime<Utc>) -> String {
 pub(super) fn labels(notification: &Notification) -> Labels {
     let incident = &notification.incident;
     let mut labels: Labels = incident.tags.iter().map(|(name, value)| (label_name(name), value.clone())).collect();
-    labels.extend(own(&incident.subject.0, incident.severity.as_str(), &incident.location));
+    labels.extend(own(&incident.subject, incident.severity.as_str(), &incident.location));
     labels.insert("kind".into(), incident.kind.clone());
     bounded(labels)
 }
 
 /// Returns the labels that all alerts of wachta have.
-pub(super) fn own(subject: &str, severity: &str, location: &str) -> Labels {
-    [("alertname", NAME), ("scenario", subject), ("severity", severity), ("location", location)]
+pub(super) fn own(subject: &Subject, severity: &str, location: &str) -> Labels {
+    [("alertname", NAME), ("scenario", &*subject.text()), ("severity", severity), ("location", location)]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into()
 }

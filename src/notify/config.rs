@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::credential::Credential;
-use super::during::During;
 use super::outbound_heartbeat::OutboundHeartbeat;
 use super::template::Templates;
 use crate::bounded::SmallFile;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::incident::Matchers;
+use crate::incident::{During, Matchers};
 use crate::scenario::timing::Cron;
 
 /// Receivers, routes and other settings of alerting.

@@ -127,39 +127,39 @@ impl DeliveryTask {
         let begun = progress.begun;
         loop {
             let limit = READ.saturating_add(u32::try_from(pace.held()).unwrap_or(u32::MAX).saturating_mul(READ));
-            let mut owed = match self.store.queued(&self.receiver.name, limit).await {
-                Ok(owed) => owed,
+            let mut queued = match self.store.queued(&self.receiver.name, limit).await {
+                Ok(queued) => queued,
                 Err(error) => {
                     tracing::error!(receiver = self.receiver.name, %error, "cannot read queued notifications");
                     return Some(STORE_PAUSE);
                 }
             };
-            if owed.len() < limit as usize {
-                pace.retain(owed.iter().map(|notification| notification.key.as_str()));
+            if queued.len() < limit as usize {
+                pace.retain(queued.iter().map(|notification| notification.key.as_str()));
             }
-            progress.see(&owed, Utc::now());
-            if owed.is_empty() {
+            progress.see(&queued, Utc::now());
+            if queued.is_empty() {
                 return None;
             }
             loop {
                 if self.stop.is_cancelled() {
                     return None;
                 }
-                let next = pace.next(owed.iter().map(|notification| notification.key.as_str()), begun.elapsed());
+                let next = pace.next(queued.iter().map(|notification| notification.key.as_str()), begun.elapsed());
                 let at = match next {
                     Next::Try(at) => at,
                     Next::Wait(Some(wait)) => return Some(wait),
                     // All notifications read so far are done; there may be more.
                     Next::Wait(None) => break,
                 };
-                if owed[at].event == Event::Resolved && ends::is_undelivered(&*self.store, &owed[at]).await {
-                    if !self.pass_over(&owed.remove(at)).await {
+                if queued[at].event == Event::Resolved && ends::is_undelivered(&*self.store, &queued[at]).await {
+                    if !self.pass_over(&queued.remove(at)).await {
                         return Some(STORE_PAUSE);
                     }
                     continue;
                 }
-                let Some(tried) = self.try_one(&owed[at], progress).await else { return Some(STORE_PAUSE) };
-                let key = owed[at].key.clone();
+                let Some(tried) = self.try_one(&queued[at], progress).await else { return Some(STORE_PAUSE) };
+                let key = queued[at].key.clone();
                 match tried.delivery {
                     DeliveryStatus::Delivered => progress.failing_since = None,
                     _ => drop(progress.failing_since.get_or_insert_with(|| (Instant::now(), Utc::now()))),
@@ -167,12 +167,12 @@ impl DeliveryTask {
                 match tried.delivery {
                     DeliveryStatus::Delivered | DeliveryStatus::Failed(_) => {
                         pace.done(&key, begun.elapsed());
-                        owed.remove(at);
+                        queued.remove(at);
                     }
                     DeliveryStatus::Retryable(_) | DeliveryStatus::Uncertain(_) => {
                         pace.failed(&key, tried.blocks_receiver, tried.wait, begun.elapsed());
                         // The result of this attempt is part of the next one.
-                        owed[at].repeat |= matches!(tried.delivery, DeliveryStatus::Uncertain(_));
+                        queued[at].repeat |= matches!(tried.delivery, DeliveryStatus::Uncertain(_));
                     }
                 }
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::{test_notification, truncate};
-use crate::incident::{Ending, Event, Incident, Notification};
+use crate::incident::{Ending, Event, Incident, Notification, Subject};
 use crate::outcome::Verdict;
 use crate::scenario::HumanDuration;
 
@@ -48,13 +48,13 @@ pub fn headline(notification: &Notification) -> String {
         }
         _ => String::new(),
     };
-    if incident.subject.is_agent() {
+    if matches!(incident.subject, Subject::Agent(_)) {
         return format!(
             "[{severity}] {name}{still}{note}: {}",
             incident.message.as_deref().unwrap_or("agent cannot run tests")
         );
     }
-    if incident.subject.slo_of().is_some() {
+    if matches!(incident.subject, Subject::Objective(_)) {
         let wrong = incident.message.as_deref().map(|message| format!(": {message}"));
         let burns =
             if notification.event == Event::Reminder { "is still burning too fast" } else { "is burning too fast" };
@@ -118,8 +118,10 @@ fn resolved(notification: &Notification, name: &str, more: usize) -> String {
             let by = incident.ending_reason.as_deref().map(|reason| format!(" by {reason}")).unwrap_or_default();
             format!("[RESOLVED] {name} {is} resolved by hand after {after}{by}{was}")
         }
-        None if incident.subject.is_agent() => format!("[RESOLVED] {name} recovered after {after}{was}"),
-        None if incident.subject.slo_of().is_some() => {
+        None if matches!(incident.subject, Subject::Agent(_)) => {
+            format!("[RESOLVED] {name} recovered after {after}{was}")
+        }
+        None if matches!(incident.subject, Subject::Objective(_)) => {
             // The message of a resolved error budget contains its used share.
             let used = incident.message.as_deref().map(|message| format!("; {message}")).unwrap_or_default();
             format!("[RESOLVED] {name}: error budget burn is back to normal after {after}{used}")
@@ -169,7 +171,7 @@ fn minute(at: DateTime<Utc>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::incident::{RelatedIncident, Subject};
+    use crate::incident::RelatedIncident;
     use crate::notify::template::sample;
 
     fn at(second: i64) -> DateTime<Utc> {

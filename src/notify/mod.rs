@@ -11,7 +11,6 @@ mod delivery_metrics;
 mod delivery_result;
 mod delivery_service;
 mod delivery_task;
-pub mod during;
 mod email;
 mod ends;
 mod exchange;
@@ -52,7 +51,6 @@ pub use config::{
 pub use delivery_metrics::Metrics;
 pub(crate) use delivery_result::DeliveryResult;
 pub use delivery_service::DeliveryService;
-pub use during::During;
 pub use email::is_mailbox;
 pub use feedback::{Feedback, OperatorAction};
 pub use headline::headline;

@@ -58,11 +58,11 @@ impl RetryScheduler {
     }
 
     /// Returns the next action for queued notifications with these keys, oldest first.
-    pub(super) fn next<'a>(&self, owed: impl Iterator<Item = &'a str>, now: Duration) -> Next {
+    pub(super) fn next<'a>(&self, queued: impl Iterator<Item = &'a str>, now: Duration) -> Next {
         let mut seen = HashSet::new();
         // Untried keys first, then the one that has waited longest.
         let mut best: Option<(Option<Duration>, usize)> = None;
-        for (at, key) in owed.enumerate() {
+        for (at, key) in queued.enumerate() {
             if seen.insert(key) {
                 let candidate = (self.keys.get(key).map(|held| held.until), at);
                 if best.is_none_or(|best| candidate < best) {
@@ -108,9 +108,9 @@ impl RetryScheduler {
     }
 
     /// Removes the keys without queued notifications.
-    pub(super) fn retain<'a>(&mut self, owed: impl Iterator<Item = &'a str>) {
-        let owed: HashSet<&str> = owed.collect();
-        self.keys.retain(|key, _| owed.contains(key.as_str()));
+    pub(super) fn retain<'a>(&mut self, queued: impl Iterator<Item = &'a str>) {
+        let queued: HashSet<&str> = queued.collect();
+        self.keys.retain(|key, _| queued.contains(key.as_str()));
     }
 
     /// Returns the number of delayed keys.
@@ -141,17 +141,17 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn next(pace: &RetryScheduler, owed: &[&str], now: Duration) -> Next {
-        pace.next(owed.iter().copied(), now)
+    fn next(pace: &RetryScheduler, queued: &[&str], now: Duration) -> Next {
+        pace.next(queued.iter().copied(), now)
     }
 
     #[test]
     fn a_refused_key_holds_back_itself_alone() {
         let mut pace = RetryScheduler::new(1, Duration::ZERO);
-        let owed = ["a", "a", "b", "c"];
-        assert_eq!(next(&pace, &owed, s(0)), Next::Try(0));
+        let queued = ["a", "a", "b", "c"];
+        assert_eq!(next(&pace, &queued, s(0)), Next::Try(0));
         pace.failed("a", false, None, s(0));
-        assert_eq!(next(&pace, &owed, s(0)), Next::Try(2));
+        assert_eq!(next(&pace, &queued, s(0)), Next::Try(2));
         pace.done("b", s(0));
         assert_eq!(next(&pace, &["a", "a", "c"], s(0)), Next::Try(2));
         pace.done("c", s(0));

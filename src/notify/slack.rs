@@ -181,11 +181,11 @@ impl SlackNotifier {
             url.join("files.getUploadURLExternal").map_err(|_| DeliveryResult::failed("`url` cannot be a base URL"))?;
         let reply = exchange(self.client.post(place).bearer_auth(token).form(&form)).await?;
         let answer = reply.json().unwrap_or_default();
-        let told = judge(&reply);
+        let result = judge(&reply);
         let (DeliveryStatus::Delivered, Some(to), Some(file)) =
-            (&told.delivery, answer["upload_url"].as_str(), answer["file_id"].as_str())
+            (&result.delivery, answer["upload_url"].as_str(), answer["file_id"].as_str())
         else {
-            return Err(told);
+            return Err(result);
         };
         let reply = exchange(self.client.post(to).body(picture)).await?;
         if !reply.status.is_success() {

@@ -277,8 +277,8 @@ fn value_of(json: &Json) -> Value {
 pub(super) fn sample() -> Notification {
     let at = |second: i64| DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap_or_default();
     let incident = Incident {
-        subject: Subject("shop-checkout".into()),
-        opening: 1,
+        subject: Subject::from("shop-checkout"),
+        sequence: 1,
         name: "Shop checkout".into(),
         tags: [("service".to_owned(), "shop".to_owned())].into(),
         kind: "browser".into(),
@@ -307,7 +307,7 @@ pub(super) fn sample() -> Notification {
         acknowledged: None,
     };
     let other = RelatedIncident {
-        subject: Subject("shop-search".into()),
+        subject: Subject::from("shop-search"),
         name: "Shop search".into(),
         severity: Severity::Warning,
         location: "waw-1".into(),

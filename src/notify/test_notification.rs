@@ -9,9 +9,6 @@ use crate::outcome::{RunId, Verdict};
 use crate::scenario::Severity;
 use crate::store::DeliveryStatus;
 
-/// Prefix of the test subject, which no scenario id and no agent has.
-const SUBJECT: &str = "test/";
-
 /// Result of one test notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TestNotification {
@@ -25,7 +22,7 @@ pub struct TestNotification {
 
 /// Returns whether an incident is a test.
 pub(super) fn is_trial(incident: &Incident) -> bool {
-    incident.subject.0.starts_with(SUBJECT)
+    matches!(incident.subject, Subject::Test(_))
 }
 
 /// Returns the headline of a test notification.
@@ -73,9 +70,9 @@ pub async fn send_test(
 
 fn incident(receiver: &str, location: &str, now: DateTime<Utc>) -> Incident {
     Incident {
-        subject: Subject(format!("{SUBJECT}{receiver}").into()),
+        subject: Subject::Test(receiver.into()),
         // Each test is a separate incident.
-        opening: u64::try_from(now.timestamp_millis()).unwrap_or_default(),
+        sequence: u64::try_from(now.timestamp_millis()).unwrap_or_default(),
         name: format!("test of the receiver `{receiver}`"),
         tags: std::collections::BTreeMap::new(),
         kind: "test".into(),

@@ -91,14 +91,14 @@ pub(super) fn body(notification: &Notification, message: &Message, links: &Links
 /// Returns the request body in Alertmanager's format (`docs/configuration.md` of Alertmanager, `webhook_config`,
 /// version 4).
 ///
-/// `told` contains the alerts left firing by the last notification with this key. If one of them is missing in this
+/// `firing` contains the alerts left firing by the last notification with this key. If one of them is missing in this
 /// notification, by its labels (its severity was raised), it is reported as resolved, so that no alert stays firing
 /// under labels that are no longer used.
 pub(super) fn alertmanager_body(
     notification: &Notification,
     message: &Message,
     links: &Links,
-    told: &[Json],
+    firing: &[Json],
     now: DateTime<Utc>,
 ) -> Json {
     const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -116,7 +116,7 @@ pub(super) fn alertmanager_body(
         "fingerprint": alerts::fingerprint(&sets[0]),
     })];
     for other in &notification.others {
-        let labels = alerts::own(&other.subject.0, other.severity.as_str(), &other.location);
+        let labels = alerts::own(&other.subject, other.severity.as_str(), &other.location);
         let texts =
             [("name", Some(&*other.name)), ("step", other.step.as_deref()), ("message", other.message.as_deref())];
         let annotations: Json = texts.into_iter().filter_map(|(name, text)| Some((name, text?))).collect();
@@ -132,7 +132,7 @@ pub(super) fn alertmanager_body(
         sets.push(labels);
     }
     let current: BTreeSet<String> = sets.iter().map(alerts::fingerprint).collect();
-    for old in told.iter().filter(|old| old["fingerprint"].as_str().is_some_and(|print| !current.contains(print))) {
+    for old in firing.iter().filter(|old| old["fingerprint"].as_str().is_some_and(|print| !current.contains(print))) {
         let mut over = old.clone();
         over["status"] = state(true).into();
         over["endsAt"] = notification.incident.resolved_at.filter(|_| is_over).map_or_else(|| time(now), time).into();
@@ -177,8 +177,8 @@ impl Notifier for WebhookNotifier {
         let body = match self.config.format {
             WebhookFormat::Wachta => body(notification, &message, &self.wording.links),
             WebhookFormat::Alertmanager => {
-                let told = receiver_state.and_then(Json::as_array).map(Vec::as_slice).unwrap_or_default();
-                alertmanager_body(notification, &message, &self.wording.links, told, Utc::now())
+                let firing = receiver_state.and_then(Json::as_array).map(Vec::as_slice).unwrap_or_default();
+                alertmanager_body(notification, &message, &self.wording.links, firing, Utc::now())
             }
         };
         let mut request = self.client.post(url).header("idempotency-key", header_text(&notification.id)).json(&body);

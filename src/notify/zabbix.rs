@@ -214,8 +214,7 @@ impl Notifier for Problems {
     async fn notify(&self, notification: &Notification, receiver_state: Option<&Json>) -> DeliveryResult {
         let incident = &notification.incident;
         let others = notification.others.iter().filter(|other| other.resolved_at.is_none()).map(|other| &other.subject);
-        let subjects: Vec<String> =
-            std::iter::once(&incident.subject).chain(others).map(|subject| subject.as_str().to_owned()).collect();
+        let subjects: Vec<String> = std::iter::once(&incident.subject).chain(others).map(ToString::to_string).collect();
         let mut state = json!({"key": notification.key, "subjects": subjects});
         if notification.event == Event::Resolved {
             state["over"] = true.into();

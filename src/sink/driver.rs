@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::queue::{Next, Queue, READ, SetAside};
 use super::{Absence, Counts, Event, Finished, Limits, Scenarios, Sent, Sink, Size, Timing};
+use crate::incident::Subject;
 use crate::outcome::RunId;
 use crate::store::{Positions, Recorded};
 
@@ -37,7 +38,7 @@ pub struct Refused {
     /// Id of the run; for a change of an incident, that of its last bad run.
     pub run: RunId,
     /// Id of the scenario, or subject of the incident.
-    pub about: Arc<str>,
+    pub about: Subject,
     /// Time of the event.
     pub at: DateTime<Utc>,
     /// Reason given by the destination.
@@ -217,7 +218,7 @@ impl Waiting {
         for SetAside { event, reason } in rows {
             health.refused.push_back(Refused {
                 run: event.run(),
-                about: Arc::clone(event.about()),
+                about: event.about(),
                 at: event.at(),
                 reason: reason.chars().take(MAX_REASON).collect(),
             });

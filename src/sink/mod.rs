@@ -30,7 +30,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::incident::{Change, Ending};
+use crate::incident::{Change, Ending, Subject};
 use crate::names::{Metric, metric};
 use crate::outcome::{Outcome, RunId};
 use crate::scenario::keys::{Key, Shape};
@@ -212,11 +212,11 @@ impl Event {
         }
     }
 
-    /// Returns the subject: the id of a scenario, or the subject of an incident.
-    pub fn about(&self) -> &Arc<str> {
+    /// Returns the subject: the scenario of an outcome, or the subject of an incident.
+    pub fn about(&self) -> Subject {
         match self {
-            Self::Finished(finished) => &finished.outcome.scenario.0,
-            Self::Changed(change) => &change.incident.subject.0,
+            Self::Finished(finished) => Subject::from(&finished.outcome.scenario),
+            Self::Changed(change) => change.incident.subject.clone(),
         }
     }
 

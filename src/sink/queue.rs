@@ -8,12 +8,13 @@
 //! [`Queue::position`] is in memory, in a range, or counted as given up.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::Arc;
+
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
 use super::{Event, Limits, Refusal, Sent, Size};
+use crate::incident::Subject;
 
 /// Maximum number of outcomes in memory.
 pub const MAX_OUTCOMES: usize = 10_000;
@@ -138,7 +139,7 @@ pub struct Queue {
     /// Newest events.
     recent: VecDeque<Entry>,
     recent_bytes: usize,
-    held: BTreeMap<Arc<str>, Held>,
+    held: BTreeMap<Subject, Held>,
     held_count: usize,
     /// Pause after the destination did not respond or requested one.
     away: Option<Pause>,
@@ -291,7 +292,7 @@ impl Queue {
             let may_be_recent = is_ready && (self.missing.is_empty() || !may_read);
             let front = self.released.front().or_else(|| self.older.front());
             let Some(front) = front.or_else(|| self.recent.front().filter(|_| may_be_recent)) else { break };
-            let is_held = self.held.contains_key(front.event.about());
+            let is_held = self.held.contains_key(&front.event.about());
             if !is_held && !room.takes(measure(&front.event)) {
                 break;
             }
@@ -358,7 +359,7 @@ impl Queue {
 
     fn taken(&mut self, entry: &Entry, done: &mut Done) {
         done.sent += 1;
-        if let Some(held) = self.held.remove(entry.event.about()) {
+        if let Some(held) = self.held.remove(&entry.event.about()) {
             self.held_count -= held.entries.len();
             self.released.extend(held.entries);
         }
@@ -367,7 +368,7 @@ impl Queue {
     /// Adds a row to the temporarily rejected rows of its scenario, for the first time or again.
     fn refuse_for_now(&mut self, entry: Entry, reason: String, now: Instant) {
         let timing = &self.timing;
-        let held = self.held.entry(entry.event.about().clone());
+        let held = self.held.entry(entry.event.about());
         let held = held.or_insert_with(|| Held {
             entries: VecDeque::new(),
             pause: Pause { length: Duration::ZERO, until: now },
@@ -383,7 +384,7 @@ impl Queue {
 
     /// Inserts a row by its number among the held rows of its scenario.
     fn hold(&mut self, mut entry: Entry, now: Instant) {
-        let Some(held) = self.held.get_mut(entry.event.about()) else { return };
+        let Some(held) = self.held.get_mut(&entry.event.about()) else { return };
         entry.held_since.get_or_insert(now);
         let at = held.entries.partition_point(|held| held.seq() < entry.seq());
         held.entries.insert(at, entry);

@@ -108,8 +108,8 @@ fn outcome(number: u128, scenario: &str, second: i64, verdict: Verdict) -> Outco
 
 pub(super) fn incident(subject: &str, opening: u64, second: i64, resolved: Option<i64>) -> Incident {
     Incident {
-        subject: Subject(subject.into()),
-        opening,
+        subject: Subject::from(subject),
+        sequence: opening,
         name: subject.into(),
         tags: [("team".to_owned(), "shop".to_owned())].into(),
         kind: "api".into(),
@@ -140,13 +140,7 @@ pub(super) fn incident(subject: &str, opening: u64, second: i64, resolved: Optio
 }
 
 fn decision(subject: &str, why: DecisionReason, second: i64) -> Decision {
-    Decision {
-        subject: Subject(subject.into()),
-        reason: why,
-        detail: format!("at {second}"),
-        run: None,
-        at: at(second),
-    }
+    Decision { subject: Subject::from(subject), reason: why, detail: format!("at {second}"), run: None, at: at(second) }
 }
 
 fn outcomes(outcomes: impl IntoIterator<Item = Outcome>) -> Batch {
@@ -159,7 +153,7 @@ fn numbers(outcomes: &[Outcome]) -> Vec<u128> {
 
 async fn a_commit_is_written_once(store: &Sqlite) {
     let batch = Batch {
-        alert_states: vec![(Subject("shop".into()), json!({"good": 1}))],
+        alert_states: vec![(Subject::from("shop"), json!({"good": 1}))],
         incidents: vec![incident("shop", 1, 0, None)],
         notifications: vec![Notification::new(&incident("shop", 1, 0, None), Event::Opened, "a", at(0))],
         ..outcomes([outcome(1, "shop", 0, Verdict::Failed)])
@@ -176,7 +170,7 @@ async fn a_commit_is_written_once(store: &Sqlite) {
     store.attempt_finished(&batch.notifications[0].id, &DeliveryStatus::Delivered, at(1)).await.unwrap();
     // Existing rows are kept; state is replaced.
     let later = Batch {
-        alert_states: vec![(Subject("shop".into()), json!({"good": 2}))],
+        alert_states: vec![(Subject::from("shop"), json!({"good": 2}))],
         incidents: vec![incident("shop", 1, 0, Some(60))],
         notifications: batch.notifications.clone(),
         ..outcomes([outcome(1, "shop", 999, Verdict::Passed)])
@@ -365,7 +359,7 @@ async fn pruning_keeps_what_is_open_or_owed(store: &Sqlite) {
 }
 
 async fn decisions_count_up(store: &Sqlite) {
-    let subject = Subject("shop".into());
+    let subject = Subject::from("shop");
     for (second, why) in [
         (1, DecisionReason::Good),
         (2, DecisionReason::Good),
@@ -404,7 +398,7 @@ async fn decisions_count_up(store: &Sqlite) {
         ]
     );
     assert_eq!(shown(store.decisions(&subject, 1).await.unwrap()), ["opened since 9, at 9, 1 times"]);
-    let blog = Subject("blog".into());
+    let blog = Subject::from("blog");
     assert_eq!(shown(store.decisions(&blog, 10).await.unwrap()), ["good since 6, at 8, 2 times"]);
 }
 
@@ -567,7 +561,7 @@ async fn what_receivers_need_is_remembered(store: &dyn Store) {
 }
 
 async fn who_called_in_is_remembered(store: &dyn Store) {
-    let heard = |started: Option<i64>, ended: Option<(i64, u8)>| {
+    let state = |started: Option<i64>, ended: Option<(i64, u8)>| {
         Some(CheckInState {
             started_at: started.map(at),
             ended: ended.map(|(second, code)| CheckInEnd { at: at(second), code }),
@@ -575,13 +569,13 @@ async fn who_called_in_is_remembered(store: &dyn Store) {
     };
     assert_eq!(store.check_in_state("backup").await.unwrap(), None);
     store.check_in("backup", CheckIn::Started, at(1)).await.unwrap();
-    assert_eq!(store.check_in_state("backup").await.unwrap(), heard(Some(1), None));
+    assert_eq!(store.check_in_state("backup").await.unwrap(), state(Some(1), None));
     store.check_in("backup", CheckIn::CheckInEnd(0), at(2)).await.unwrap();
-    assert_eq!(store.check_in_state("backup").await.unwrap(), heard(Some(1), Some((2, 0))));
+    assert_eq!(store.check_in_state("backup").await.unwrap(), state(Some(1), Some((2, 0))));
     store.check_in("backup", CheckIn::CheckInEnd(FAILED), at(3)).await.unwrap();
     store.check_in("other", CheckIn::CheckInEnd(7), at(4)).await.unwrap();
-    assert_eq!(store.check_in_state("backup").await.unwrap(), heard(Some(1), Some((3, FAILED))));
-    assert_eq!(store.check_in_state("other").await.unwrap(), heard(None, Some((4, 7))));
+    assert_eq!(store.check_in_state("backup").await.unwrap(), state(Some(1), Some((3, FAILED))));
+    assert_eq!(store.check_in_state("other").await.unwrap(), state(None, Some((4, 7))));
 }
 
 async fn memory_is_written_and_forgotten(store: &Sqlite) {

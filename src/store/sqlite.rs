@@ -600,7 +600,7 @@ impl Incidents for Sqlite {
     async fn alert_states(&self) -> Result<Vec<(Subject, Json)>> {
         let rows = sqlx::query("SELECT subject, body FROM alert_states").fetch_all(&self.readers).await?;
         Ok(readable(&rows, "the alerting state of a subject", |row| {
-            Ok((Subject(row.try_get::<&str, _>(0)?.into()), body(row, 1)?))
+            Ok((Subject::from(row.try_get::<&str, _>(0)?), body(row, 1)?))
         }))
     }
 
@@ -628,7 +628,7 @@ impl Incidents for Sqlite {
     async fn decisions(&self, subject: &Subject, limit: u32) -> Result<Vec<DecisionRecord>> {
         let rows =
             sqlx::query("SELECT body, first_at, count FROM decisions WHERE subject = ? ORDER BY id DESC LIMIT ?")
-                .bind(subject.as_str())
+                .bind(subject.to_string())
                 .bind(limit)
                 .fetch_all(&self.readers)
                 .await?;

@@ -13,11 +13,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
 use super::State;
-use super::alert_request::{AlertAction, AlertRequest};
-use crate::incident::{Incident, Matchers, Notification, Subject};
-use crate::notify::During;
+use super::alert_request::AlertRequest;
+use crate::incident::{AlertCommand, During, Incident, Matchers, Mute, Notification, Subject};
 use crate::scenario::units;
 use crate::sink::Status;
 use crate::store::{Incidents, NotificationRecord, Outbox, StoreError};
@@ -167,7 +167,7 @@ pub async fn decisions_in(
     query: &WhyQuery,
 ) -> Result<Option<Value>, StoreError> {
     let incident = store.incident(id).await?;
-    let subject = incident.map_or(Subject(id.into()), |incident| incident.subject);
+    let subject = incident.map_or(Subject::from(id), |incident| incident.subject);
     let decisions = store.decisions(&subject, LISTED).await?;
     if decisions.is_empty() {
         return Ok(None);
@@ -238,24 +238,24 @@ pub async fn mutes_in(store: &(impl Incidents + ?Sized)) -> Result<Value, StoreE
 }
 
 /// Parses a silence from the format of the API.
-pub fn silence_asked(body: Value) -> Result<AlertAction, String> {
+pub fn silence_asked(body: Value) -> Result<AlertCommand, String> {
     let body: MuteBody = serde_json::from_value(body).map_err(|e| e.to_string())?;
     body.asked(false).map_err(|Problem(_, problem)| problem)
 }
 
 /// Parses an acknowledgement from the format of the API.
-pub fn acknowledge_asked(key: String, author: String, length: Option<&str>) -> Result<AlertAction, String> {
+pub fn acknowledge_asked(key: String, author: String, length: Option<&str>) -> Result<AlertCommand, String> {
     acknowledging(key, author, length).map_err(|Problem(_, problem)| problem)
 }
 
 /// Creates the command that removes an acknowledgement. Returns an error if the author is not valid.
-pub fn unacknowledge_asked(key: String, author: String) -> Result<AlertAction, String> {
+pub fn unacknowledge_asked(key: String, author: String) -> Result<AlertCommand, String> {
     plain(&author, "author").map_err(|Problem(_, problem)| problem)?;
-    Ok(AlertAction::Unacknowledge { key, author })
+    Ok(AlertCommand::Unacknowledge { key, author, of: None })
 }
 
 /// Creates the command that resolves an incident manually. Returns an error if a text is not valid.
-pub fn resolve_asked(key: String, author: String, reason: String) -> Result<AlertAction, String> {
+pub fn resolve_asked(key: String, author: String, reason: String) -> Result<AlertCommand, String> {
     resolving(key, author, reason).map_err(|Problem(_, problem)| problem)
 }
 
@@ -284,7 +284,7 @@ pub(super) struct MuteBody {
 
 impl MuteBody {
     /// Converts the body to a command. Returns an error response if it is not valid.
-    pub(super) fn asked(self, maintenance: bool) -> Result<AlertAction, Problem> {
+    pub(super) fn asked(self, maintenance: bool) -> Result<AlertCommand, Problem> {
         let length = units::duration(&self.length).map_err(|problem| bad(format!("`for`: {problem}")))?;
         if length.is_zero() || length > LONGEST_MUTE {
             return Err(bad("`for` must be above 0 and at most a year"));
@@ -299,21 +299,25 @@ impl MuteBody {
             return Err(bad("`match` is empty; to silence everything, write {\"scenario\": {\"matches\": \".\"}}"));
         }
         if self.dry_run {
-            return Ok(AlertAction::Preview { matches: self.matches });
+            return Ok(AlertCommand::Preview { matches: self.matches });
         }
         if !maintenance && (self.author.trim().is_empty() || self.reason.trim().is_empty()) {
             return Err(bad("a silence needs `author` and `reason`"));
         }
         let or = |text: String, other: &str| if text.is_empty() { other.to_owned() } else { text };
-        Ok(AlertAction::Mute {
+        let from = Utc::now();
+        Ok(AlertCommand::Mute(Mute {
+            // Short enough to be typed, and unique.
+            id: Uuid::now_v7().simple().to_string().split_off(20),
             maintenance,
             matches: self.matches,
-            length,
+            from,
+            until: from + TimeDelta::from_std(length).unwrap_or_default(),
             during: self.during,
             author: or(self.author, "the API"),
             reason: or(self.reason, "maintenance"),
             confirmed: self.confirmed,
-        })
+        }))
     }
 }
 
@@ -337,7 +341,7 @@ pub(super) async fn maintain(
 
 /// Ends a silence or maintenance window.
 pub(super) async fn expire(With(state): With<Arc<State>>, headers: HeaderMap, Path(id): Path<String>) -> ApiResult {
-    ask(&state, &headers, AlertAction::Expire { id }).await
+    ask(&state, &headers, AlertCommand::Expire { id }).await
 }
 
 /// Request body of an acknowledgement.
@@ -400,24 +404,24 @@ fn plain(text: &str, what: &str) -> Result<(), Problem> {
 }
 
 /// Creates the command that acknowledges an incident. Returns an error response if an argument is not valid.
-pub(super) fn acknowledging(key: String, author: String, length: Option<&str>) -> Result<AlertAction, Problem> {
+pub(super) fn acknowledging(key: String, author: String, length: Option<&str>) -> Result<AlertCommand, Problem> {
     plain(&author, "author")?;
     let length = length.filter(|length| !length.is_empty()).map(units::duration).transpose();
     let length = length.map_err(|problem| bad(format!("`for`: {problem}")))?;
     if length.is_some_and(|length| length.is_zero() || length > LONGEST_MUTE) {
         return Err(bad("`for` must be above 0 and at most a year"));
     }
-    Ok(AlertAction::Acknowledge { key, author, length })
+    Ok(AlertCommand::Acknowledge { key, author, length })
 }
 
 /// Creates the command that resolves an incident manually. Returns an error response if an argument is not valid.
-pub(super) fn resolving(key: String, author: String, reason: String) -> Result<AlertAction, Problem> {
+pub(super) fn resolving(key: String, author: String, reason: String) -> Result<AlertCommand, Problem> {
     plain(&author, "author")?;
     plain(&reason, "reason")?;
-    Ok(AlertAction::Resolve { key, author, reason })
+    Ok(AlertCommand::Resolve { key, author, reason })
 }
 
-async fn ask(state: &State, headers: &HeaderMap, asked: AlertAction) -> ApiResult {
+async fn ask(state: &State, headers: &HeaderMap, asked: AlertCommand) -> ApiResult {
     // Another site must not be able to make a visitor's browser silence anything. A browser that does not send this
     // header cannot do so either: browsers send a preflight request before they send JSON to another origin.
     if headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none") {
@@ -427,9 +431,9 @@ async fn ask(state: &State, headers: &HeaderMap, asked: AlertAction) -> ApiResul
 }
 
 /// Sends a command and waits until its effect is written.
-pub(super) async fn put(state: &State, asked: AlertAction) -> Result<String, Problem> {
+pub(super) async fn put(state: &State, asked: AlertCommand) -> Result<String, Problem> {
     let stopping = || Problem(StatusCode::SERVICE_UNAVAILABLE, "wachta is stopping".into());
-    let (answer, heard) = oneshot::channel();
+    let (answer, answered) = oneshot::channel();
     state.alerts.send(AlertRequest { asked, answer }).await.map_err(|_| stopping())?;
-    heard.await.map_err(|_| stopping())?.map_err(|problem| Problem(StatusCode::NOT_FOUND, problem))
+    answered.await.map_err(|_| stopping())?.map_err(|problem| Problem(StatusCode::NOT_FOUND, problem))
 }

@@ -18,7 +18,7 @@ pub(super) async fn success(With(state): With<Arc<State>>, Path(name): Path<Stri
 }
 
 /// Records a check-in for work that has begun, has failed, or has ended with an exit code.
-pub(super) async fn told(
+pub(super) async fn check_in(
     With(state): With<Arc<State>>,
     Path((name, what)): Path<(String, String)>,
 ) -> (StatusCode, String) {
@@ -115,7 +115,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let _server = tokio::spawn(async move { axum::serve(listener, router(state)).await });
-        let heard = async |request: &str| {
+        let received = async |request: &str| {
             let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
             let request = format!("{request} HTTP/1.0\r\nHost: wachta\r\nContent-Length: 2\r\n\r\nok");
             stream.write_all(request.as_bytes()).await.unwrap();
@@ -140,7 +140,7 @@ mod tests {
             ("DELETE /beat/job", "405", true, Some(0)),
             ("GET /beat/", "404", true, Some(0)),
         ] {
-            assert_eq!(heard(request).await, (status.to_owned(), started, code), "{request}");
+            assert_eq!(received(request).await, (status.to_owned(), started, code), "{request}");
         }
         assert_eq!(store.check_in_state("other").await.unwrap(), None);
     }

@@ -29,7 +29,7 @@ use axum::routing::{delete, get, post};
 use crate::names::path;
 use headers::harden;
 
-pub use alert_request::{AlertAction, AlertRequest};
+pub use alert_request::AlertRequest;
 pub use api::{
     WhyQuery, acknowledge_asked, decisions_in, incidents_in, mutes_in, resolve_asked, silence_asked,
     unacknowledge_asked,
@@ -51,7 +51,7 @@ pub fn router(state: State) -> Router {
         .route(path::READY, get(admin::ready))
         .route(path::RELOAD, post(admin::reload))
         .route(&format!("{}{{name}}", path::BEAT), get(heartbeat::success).post(heartbeat::success))
-        .route(&format!("{}{{name}}/{{what}}", path::BEAT), get(heartbeat::told).post(heartbeat::told))
+        .route(&format!("{}{{name}}/{{what}}", path::BEAT), get(heartbeat::check_in).post(heartbeat::check_in))
         .route(path::CONFIG, get(probe::config))
         .route(path::LOGS, get(probe::logs))
         .route(path::API_INCIDENTS, get(api::incidents))

@@ -120,7 +120,7 @@ async fn killed_browsers_are_nobodys_incident_but_the_agents() {
         .collect();
     assert_eq!(told, [("agent/here:1".into(), "opened".into())]);
     let incidents = store.incidents(100).await.unwrap();
-    assert_eq!(incidents.iter().map(|incident| incident.subject.as_str()).collect::<Vec<_>>(), ["agent/here"]);
+    assert_eq!(incidents.iter().map(|incident| incident.subject.to_string()).collect::<Vec<_>>(), ["agent/here"]);
 
     let outcomes = store.recent(None, 100_000).await.unwrap();
     let runs: BTreeSet<RunId> = outcomes.iter().map(|outcome| outcome.run).collect();

@@ -93,7 +93,7 @@ fn tagged(outcome: Outcome, tag: &str, value: &str) -> Event {
 }
 
 fn opened(outcome: &Outcome) -> Event {
-    let incident = Incident::opened(Subject("shop".into()), 3, outcome);
+    let incident = Incident::opened(Subject::from("shop"), 3, outcome);
     let incident = Incident { message: outcome.message.clone(), target: Some("http://shop/".into()), ..incident };
     Event::Changed(Arc::new(Change {
         seq: 3,

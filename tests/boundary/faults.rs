@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
-use wachta::alert::state_machine::AlertState;
+use wachta::alert::AlertState;
 use wachta::demo::{Demo, FAULTS, Fault};
 use wachta::incident::{Event, Incident, Notification, Subject};
 use wachta::outcome::{Outcome, RunId};
@@ -173,14 +173,18 @@ pub async fn replay(folder: &Path, shop: &Demo) {
     for outcome in &outcomes {
         let watch = alert_states.entry(outcome.scenario.clone()).or_default();
         let judgement = watch.advance(&scenarios[&outcome.scenario], outcome, None).expect("judged once");
-        if let Some((event, incident)) = judgement.told {
+        if let Some((event, incident)) = judgement.event {
             events.push((incident.dedup_key(), event.as_str(), outcome.run));
         }
     }
     events.sort();
     let mut kept: Vec<(String, &str, RunId)> = Vec::new();
-    for incident in
-        store.incidents(1_000_000).await.unwrap().into_iter().filter(|incident| !incident.subject.is_agent())
+    for incident in store
+        .incidents(1_000_000)
+        .await
+        .unwrap()
+        .into_iter()
+        .filter(|incident| !matches!(incident.subject, Subject::Agent(_)))
     {
         kept.push((incident.dedup_key(), Event::Opened.as_str(), incident.opened_by));
         kept.push((incident.dedup_key(), Event::Resolved.as_str(), incident.resolved_by.expect("all are over")));

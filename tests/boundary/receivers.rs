@@ -31,8 +31,8 @@ const SOON: Duration = Duration::from_secs(60);
 
 fn incident(subject: &str, service: &str, opened_at: DateTime<Utc>) -> Incident {
     Incident {
-        subject: Subject(subject.into()),
-        opening: 1,
+        subject: Subject::from(subject),
+        sequence: 1,
         name: format!("Żółw & <{subject}>"),
         tags: [("service".to_owned(), service.to_owned())].into(),
         kind: "browser".into(),

@@ -1,7 +1,7 @@
 //! The committer with real stores: outcomes and their effects are stored together, once, regardless of the behavior of
 //! the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -11,27 +11,17 @@ use chrono::DateTime;
 use serde_json::Value as Json;
 
 use super::*;
+use crate::alert::fixtures::{Nothing, outcome_at};
+use crate::alert::idle::Idle;
 use crate::incident::{Incident, Notification};
-use crate::names::Reason;
-use crate::notify::{Receiver, ReceiverKind, Route};
-use crate::outcome::Verdict;
-use crate::scenario::{Lookup, LookupError, Scenario, ScenarioKind, load};
+use crate::notify::{Alerting, Receiver, ReceiverKind, Route};
+use crate::outcome::{Outcome, RunId};
+use crate::scenario::{Scenario, ScenarioKind, load};
 use crate::store::{
     CheckIn, CheckInState, CheckIns, Database, DecisionRecord, DeliveryStatus, History, Incidents, NotificationRecord,
-    Opener, Outbox, Positions as _, Recorded, Runs, Sqlite, WorkingSet,
+    Opener, Outbox, PlannedRun, Positions as _, Recorded, Runs, Sqlite, WorkingSet,
 };
 use tokio_util::sync::CancellationToken;
-
-struct Nothing;
-
-impl Lookup for Nothing {
-    fn env(&self, name: &str) -> Result<String, LookupError> {
-        Err(LookupError::Missing(name.to_owned()))
-    }
-    fn file(&self, path: &std::path::Path, _: &str) -> Result<Vec<u8>, LookupError> {
-        Err(LookupError::Missing(path.display().to_string()))
-    }
-}
 
 type Result<T, E = StoreError> = std::result::Result<T, E>;
 
@@ -360,32 +350,7 @@ fn at(second: i64) -> DateTime<Utc> {
 }
 
 fn outcome(scenario: &str, letter: char, second: i64) -> Outcome {
-    let (verdict, reason) = match letter {
-        'P' => (Verdict::Passed, None),
-        'F' => (Verdict::Failed, Some(Reason::Connect)),
-        _ => (Verdict::Unknown, Some(Reason::Browser)),
-    };
-    Outcome {
-        run: RunId::new(),
-        seq: 0,
-        streak: None,
-        scenario: scenario.into(),
-        name: scenario.into(),
-        kind: ScenarioKind::Tcp,
-        location: "here".into(),
-        due_at: at(second),
-        started_at: at(second),
-        ended_at: at(second),
-        duration: Duration::ZERO,
-        verdict,
-        reason,
-        message: None,
-        failed_step: None,
-        steps: Vec::new(),
-        evidence: Vec::new(),
-        browser: None,
-        differences: Vec::new(),
-    }
+    outcome_at(scenario, letter, at(second))
 }
 
 #[tokio::test]
@@ -400,9 +365,9 @@ async fn an_error_budget_goes_on_from_the_store() {
     let mut heard = Vec::new();
     // Each agent receives one failure, and the third one has counted three.
     for agent in 0..3 {
-        let (told, remaining) = std::sync::mpsc::channel();
+        let (sent, remaining) = std::sync::mpsc::channel();
         let Agent { intake, committer, written, .. } = Agent::new(&store).await;
-        let committer = committer.on_error_budget(move |id, left| drop(told.send((id.to_string(), left))));
+        let committer = committer.on_error_budget(move |id, left| drop(sent.send((id.to_string(), left))));
         let task = tokio::spawn(committer.run());
         intake.alerting(alerting(&["a"], &[])).await;
         intake.scenarios(Arc::clone(&all), Idle::default()).await;
@@ -415,7 +380,7 @@ async fn an_error_budget_goes_on_from_the_store() {
         drop(intake);
         task.await.expect("ends");
         written.end().await;
-        heard.push(remaining.iter().last().expect("told"));
+        heard.push(remaining.iter().last().expect("sent"));
     }
     assert_eq!(queued(&store, "a").await, ["opened slo/shop:1"]);
     let left = |failed: f64| 1.0 - failed / 43.2;
@@ -438,7 +403,7 @@ async fn a_store_that_hangs_holds_up_nothing() {
     heard.await.expect("held in memory");
     running.intake.pulse().await.expect("it turns");
     let owed = running.written.buffer.queued("a", 10).await.unwrap();
-    assert_eq!(owed.len(), 1, "and is told from there");
+    assert_eq!(owed.len(), 1, "and is sent from there");
     assert!(running.written.buffer.stalled().is_none());
     tokio::time::sleep(crate::store::STALLED_AFTER).await;
     assert!(running.written.buffer.stalled().is_some());
@@ -457,7 +422,7 @@ async fn two_stores_never_use_one_key() {
         running.runs("F", "shop", 0).await;
         let key = running.written.buffer.queued("a", 1).await.unwrap()[0].dedup_key();
         // Acknowledgements accept the key as displayed, or without the store.
-        let request = Request::Acknowledge { key: key.clone(), author: "ola".into(), length: None };
+        let request = AlertCommand::Acknowledge { key: key.clone(), author: "ola".into(), length: None };
         running.intake.request(request).await.expect("is known");
         running.stop().await;
         let owed = store.queued("a", 1).await.unwrap().remove(0);
@@ -527,7 +492,7 @@ async fn one_commit_holds_all_that_belongs_together(url: &str) {
     assert_eq!((incident.bad_runs, incident.receivers.join(" ")), (2, "on-call team".to_owned()));
     assert_eq!(queued(&store, "on-call").await, ["opened shop:1"]);
     assert_eq!(queued(&store, "team").await, ["opened shop:1"]);
-    let decisions = store.decisions(&Subject("shop".into()), 10).await.unwrap();
+    let decisions = store.decisions(&Subject::from("shop"), 10).await.unwrap();
     let why: Vec<_> = decisions.iter().map(|kept| (kept.decision.reason.as_str(), kept.count)).collect();
     assert_eq!(why, [("queued", 1), ("already_open", 1), ("opened", 1), ("below_threshold", 1)]);
     let metrics = running.intake.dropped.get();
@@ -558,7 +523,7 @@ async fn what_becomes_of_an_incident_is_recorded_once(url: &str) {
     // Another agent continues from here.
     let running = agent().await;
     running.runs("FF", "shop", 300).await;
-    let request = Request::Acknowledge { key: "shop:1".into(), author: "ania".into(), length: None };
+    let request = AlertCommand::Acknowledge { key: "shop:1".into(), author: "ania".into(), length: None };
     running.intake.request(request).await.unwrap();
     running.runs("PPP", "shop", 600).await;
     running.stop().await;
@@ -664,8 +629,8 @@ async fn what_is_removed_resolves(url: &str) {
     let running = agent.start();
     heard.await.expect("written");
     running.stop().await;
-    assert_eq!(queued(&store, "b").await, [""; 0], "nobody was told that it opened");
-    let kept = store.decisions(&Subject("new".into()), 10).await.unwrap();
+    assert_eq!(queued(&store, "b").await, [""; 0], "nobody was sent that it opened");
+    let kept = store.decisions(&Subject::from("new"), 10).await.unwrap();
     let why: Vec<_> = kept.iter().map(|kept| kept.decision.reason.as_str()).collect();
     assert_eq!(why, ["resolved_early", "removed", "opened"]);
     let left: Vec<String> = store.alerting_entries().await.unwrap().into_iter().map(|(key, _)| key).collect();
@@ -784,7 +749,7 @@ async fn a_full_queue_drops_and_counts() {
 
 #[tokio::test]
 async fn what_was_left_for_the_next_start_is_carried_out_once() {
-    use crate::alert::Mute;
+    use crate::incident::Mute;
     let store = store("sqlite::memory:").await;
     let loaded = scenarios("after: 1", &["shop", "blog"]);
     let agent = async || {
@@ -799,7 +764,7 @@ async fn what_was_left_for_the_next_start_is_carried_out_once() {
 
     let now = Utc::now();
     let mute = |id: &str, minutes: i64| {
-        Request::Mute(Mute {
+        AlertCommand::Mute(Mute {
             id: id.into(),
             maintenance: false,
             matches: [("team".to_owned(), "shop".to_owned())].into(),
@@ -811,14 +776,14 @@ async fn what_was_left_for_the_next_start_is_carried_out_once() {
             confirmed: true,
         })
     };
-    let acknowledge = Request::Acknowledge { key: "blog:1".into(), author: "jan".into(), length: None };
+    let acknowledge = AlertCommand::Acknowledge { key: "blog:1".into(), author: "jan".into(), length: None };
     // A mute that has ended in the meantime and a command for an unknown mute are skipped.
-    let left = [mute("m1", 60), acknowledge, mute("m2", -1), Request::Expire { id: "m9".into() }];
+    let left = [mute("m1", 60), acknowledge, mute("m2", -1), AlertCommand::Expire { id: "m9".into() }];
     let rows = (0..)
         .zip(&left)
         .map(|(n, request): (u32, _)| (format!("{REQUESTS}{n}"), Some(serde_json::to_value(request).unwrap())));
     store.inner.commit(&Batch { alerting_entries: rows.collect(), ..Batch::default() }).await.unwrap();
-    let read = requests(&store.alerting_entries().await.unwrap()).unwrap();
+    let read = deferred_commands(&store.alerting_entries().await.unwrap()).unwrap();
     assert_eq!(read.into_iter().map(|(_, request)| request).collect::<Vec<_>>(), left);
 
     let second = agent().await;
@@ -829,10 +794,10 @@ async fn what_was_left_for_the_next_start_is_carried_out_once() {
     };
     assert_eq!(keys(store.alerting_entries().await.unwrap()), ["held/shop", "location", "mute/m1", "receivers"]);
     assert_eq!(queued(&store, "a").await, ["opened blog:1", "updated blog:1"], "shop is silenced");
-    let why = store.decisions(&Subject("blog".into()), 2).await.unwrap();
+    let why = store.decisions(&Subject::from("blog"), 2).await.unwrap();
     let details: Vec<_> = why.iter().map(|kept| kept.decision.detail.as_str()).collect();
     assert_eq!(details, ["acknowledged by jan; for a", "acknowledged by jan; reminders stopped"]);
     // The third start has no deferred commands.
     agent().await.stop().await;
-    assert_eq!(store.decisions(&Subject("blog".into()), 1).await.unwrap()[0].count, 1);
+    assert_eq!(store.decisions(&Subject::from("blog"), 1).await.unwrap()[0].count, 1);
 }

@@ -2,19 +2,14 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Pipeline, Suppression};
-use crate::alert::mute;
+use super::Pipeline;
 use crate::alert::timers::{Timer, Timers, set_back};
 use crate::incident::Subject;
 
 impl Timers for Pipeline {
     fn timers(&mut self, visit: &mut dyn FnMut(Timer<'_>)) {
-        self.alert_states.values_mut().for_each(|watch| watch.timers(visit));
-        self.agent.timers(visit);
-        self.former.values_mut().for_each(|watch| watch.timers(visit));
-        self.budgets.alert_states.values_mut().for_each(|watch| watch.timers(visit));
-        self.mutes.values_mut().for_each(|mute| mute.timers(visit));
-        self.held.values_mut().for_each(|waiting| waiting.timers(visit));
+        self.states.timers(visit);
+        self.suppressions.timers(visit);
         self.limits.timers(visit);
         self.groups.timers(visit);
     }
@@ -25,31 +20,16 @@ impl Pipeline {
     pub fn clock_set(&mut self, by: TimeDelta, now: DateTime<Utc>) {
         self.move_timers(by);
         self.groups.timers_moved();
-        self.budgets.clock_set(by);
-        self.timers.clear();
-        for (subject, watch) in &self.alert_states {
-            self.timers.extend(watch.flapping.steady_at().map(|at| (at, subject.clone())));
+        self.states.budgets.clock_set(by);
+        self.context.timers.clear();
+        for (id, state) in &self.states.scenarios {
+            self.context.wake_at(state.flapping.steady_at(), &Subject::from(id));
         }
-        for (id, mute) in &self.mutes {
-            self.timers.insert((mute.until, Subject(format!("{}{id}", mute::PREFIX).into())));
-        }
-        let muted = |subject: &Subject| mute::muted(&self.alerting, &self.mutes, self.incident(subject)?, now);
-        let until: Vec<_> = self.held.keys().filter_map(|subject| Some((subject.clone(), muted(subject)?))).collect();
-        for (subject, muted) in until {
-            if let Some(Suppression::Muted { mute, until }) =
-                self.held.get_mut(&subject).map(|waiting| &mut waiting.hold)
-                && *mute == muted.id
-            {
-                *until = muted.until;
-            }
-        }
-        self.timers
-            .extend(self.held.iter().filter_map(|(subject, waiting)| Some((waiting.hold.until()?, subject.clone()))));
+        self.suppressions.timers_moved(&self.states, &mut self.context, now);
         // Windows of wall time may have started or ended.
         if self.ready {
-            let muted = self.held.iter().filter(|(_, waiting)| matches!(waiting.hold, Suppression::Muted { .. }));
-            for subject in muted.map(|(subject, _)| subject.clone()).collect::<Vec<_>>() {
-                self.reconsider(&subject, now);
+            for subject in self.suppressions.muted_subjects() {
+                self.recheck(&subject, now);
             }
             self.limit(now);
         }

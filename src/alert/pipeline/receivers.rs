@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Pipeline, RECEIVERS};
-use crate::alert::receiver_names::rename_in;
-use crate::incident::{Incident, Notification};
+use crate::incident::Notification;
 use crate::notify::renamed;
 
 /// Returns a notification with the new name of its receiver.
@@ -16,13 +15,13 @@ pub(in crate::alert) fn readdressed(notification: Notification, old: &str, new: 
 impl Pipeline {
     /// Sets the receivers, each with a hash that identifies its address. Returns the renamed ones as (old name, new
     /// name): sent, suppressed and open notifications of the old name are moved to the new one.
-    pub fn receivers(&mut self, addresses: BTreeMap<String, String>) -> Vec<(String, String)> {
+    pub fn set_receivers(&mut self, addresses: BTreeMap<String, String>) -> Vec<(String, String)> {
         if self.addresses == addresses {
             return Vec::new();
         }
         let renames = renamed(&self.addresses, &addresses);
         self.addresses = addresses;
-        self.touched.insert(RECEIVERS.to_owned());
+        self.context.touched.insert(RECEIVERS.to_owned());
         for (old, new) in &renames {
             self.rename_receiver(old, new);
         }
@@ -32,14 +31,9 @@ impl Pipeline {
     fn rename_receiver(&mut self, old: &str, new: &str) {
         self.groups.rename_receiver(old, new);
         self.limits.rename_receiver(old, new);
-        let alert_states = self.alert_states.values_mut().map(|watch| &mut watch.open);
-        let budgets = self.budgets.alert_states.values_mut().map(|watch| &mut watch.open);
-        let open = alert_states.chain(budgets).chain([&mut self.agent.open]).filter_map(Option::as_mut);
-        for incident in open.filter(|incident: &&mut Incident| incident.receivers.iter().any(|name| name == old)) {
-            rename_in(&mut incident.receivers, old, new);
-            self.effects.alert_states.insert(incident.subject.clone());
-        }
-        for notifications in [&mut self.effects.told, &mut self.effects.notifications] {
+        let effects = &mut self.context.effects;
+        self.states.rename_receiver(old, new, effects);
+        for notifications in [&mut effects.before_limit, &mut effects.notifications] {
             for notification in notifications.iter_mut().filter(|notification| notification.receiver == old) {
                 *notification = readdressed(notification.clone(), old, new);
             }

@@ -31,8 +31,8 @@ fn at(second: i64) -> DateTime<Utc> {
 
 fn incident(opening: u64) -> Incident {
     Incident {
-        subject: Subject("shop-checkout".into()),
-        opening,
+        subject: Subject::from("shop-checkout"),
+        sequence: opening,
         name: "Shop checkout".into(),
         tags: [("service".to_owned(), "shop".to_owned()), ("team".to_owned(), "payments".to_owned())].into(),
         kind: "browser".into(),

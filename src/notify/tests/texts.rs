@@ -11,7 +11,7 @@ use crate::notify::{email, message, ntfy, pagerduty, slack, teams, telegram};
 fn other(name: &str, opening: u64, resolved: bool) -> RelatedIncident {
     let incident = Incident {
         name: name.into(),
-        subject: Subject(name.to_lowercase().into()),
+        subject: Subject::from(name.to_lowercase().as_str()),
         step: Some(format!("GET https://shop.example.com/{}", name.to_lowercase())),
         resolved_at: resolved.then(|| at(900)),
         ..incident(opening)
@@ -22,7 +22,7 @@ fn other(name: &str, opening: u64, resolved: bool) -> RelatedIncident {
 /// Returns a notification of every event, with its typical values.
 fn notifications() -> Vec<(&'static str, Notification)> {
     let cart = || Incident {
-        subject: Subject("cart".into()),
+        subject: Subject::from("cart"),
         name: "Cart".into(),
         step: Some("GET https://shop.example.com/cart".into()),
         message: Some("GET returned status 500: expected a status from 200 to 299, got 500".into()),

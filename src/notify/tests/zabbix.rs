@@ -203,7 +203,7 @@ async fn a_problem_that_opens_later_is_acknowledged_then() {
 async fn a_group_is_acknowledged_when_all_its_problems_are() {
     let mut bench = Bench::new().await;
     let mut group = notification(1);
-    let other = Incident { subject: Subject("shop-search".into()), ..incident(1) };
+    let other = Incident { subject: Subject::from("shop-search"), ..incident(1) };
     group.others = vec![crate::incident::RelatedIncident::of(&other)];
     bench.deliver(&group).await;
     bench.account.open("70", "shop-checkout");

@@ -81,7 +81,7 @@ fn of_change(change: &Change) -> Document {
         "ecs": {"version": ECS_VERSION},
         "agent": {"type": "wachta", "version": env!("CARGO_PKG_VERSION")},
         "observer": {"name": incident.location, "product": "wachta"},
-        "monitor": {"id": incident.subject.scenario(), "name": incident.name, "type": incident.kind},
+        "monitor": {"id": incident.subject.monitor_id(), "name": incident.name, "type": incident.kind},
         "labels": labels,
         "message": message,
         "error": {"message": message, "type": incident.reason.map(Reason::as_str)},
@@ -101,7 +101,7 @@ fn of_change(change: &Change) -> Document {
         "wachta": {
             "incident": {
                 "key": incident.dedup_key(),
-                "subject": incident.subject.as_str(),
+                "subject": incident.subject,
                 "severity": incident.severity.as_str(),
                 "verdict": incident.verdict.as_str(),
                 "bad_runs": incident.bad_runs,
@@ -237,9 +237,9 @@ fn run(outcome: &Outcome, mut body: Map<String, Value>) -> Value {
         body.insert("error".into(), json!({"type": reason, "message": message}));
     }
     // For a flow, the request that decided the verdict, or the last one.
-    let told = outcome.deciding_step().filter(|step| step.http.is_some());
-    let told = told.or_else(|| outcome.steps.iter().rev().find(|step| step.http.is_some() || step.page.is_some()));
-    if let Some(step) = told {
+    let shown = outcome.deciding_step().filter(|step| step.http.is_some());
+    let shown = shown.or_else(|| outcome.steps.iter().rev().find(|step| step.http.is_some() || step.page.is_some()));
+    if let Some(step) = shown {
         observed(step, &mut body);
     }
     let expires_at = outcome.steps.iter().filter_map(|step| step.certificate_expires_at).min();

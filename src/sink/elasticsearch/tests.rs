@@ -27,7 +27,7 @@ async fn a_batch_is_one_request_with_ids_that_make_repetition_harmless() {
     assert_eq!(lines.len(), 4);
     for (pair, event) in lines.chunks(2).zip(&batch) {
         assert_eq!(pair[0], json!({"create": {"_index": "runs", "_id": event.run().to_string()}}));
-        assert_eq!(pair[1]["monitor"]["id"], &**event.about());
+        assert_eq!(pair[1]["monitor"]["id"], *event.about().text());
     }
     // The same batch produces the same request.
     assert_eq!(sink.send(&batch).await, Sent::Taken);

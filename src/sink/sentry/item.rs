@@ -131,7 +131,7 @@ fn tags(change: &Change) -> Map<String, String> {
     let incident = &change.incident;
     let mut tags: Map<String, String> = incident.tags.iter().map(|(name, value)| (name.clone(), cut(value))).collect();
     for (name, value) in [
-        ("wachta.scenario", incident.subject.scenario().to_owned()),
+        ("wachta.scenario", incident.subject.monitor_id().into_owned()),
         ("wachta.incident", incident.dedup_key()),
         ("wachta.location", incident.location.clone()),
         ("wachta.kind", incident.kind.clone()),

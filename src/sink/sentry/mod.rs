@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 use super::{Absence, Context, Event, Finished, HttpSettings, Limits, Refusal, Scenarios, Sent, Sink, Size};
 use crate::bounded::answer;
-use crate::incident::{Change, Transition};
+use crate::incident::{Change, Subject, Transition};
 use crate::outcome::{EvidenceKind, Outcome, RunId, Verdict};
 use crate::own_errors::{self, OwnError};
 use crate::scenario::ScenarioId;
@@ -240,9 +240,11 @@ impl Sentry {
     async fn changed(&mut self, change: &Change) -> Step {
         match change.transition {
             Transition::Opened | Transition::Updated => {
-                let scenario = ScenarioId(Arc::clone(&change.incident.subject.0));
-                let outcome =
-                    self.bad.get(&scenario).filter(|outcome| outcome.run == change.incident.last_run).cloned();
+                let last = match &change.incident.subject {
+                    Subject::Scenario(id) => self.bad.get(id),
+                    Subject::Objective(_) | Subject::Agent(_) | Subject::Test(_) => None,
+                };
+                let outcome = last.filter(|outcome| outcome.run == change.incident.last_run).cloned();
                 let attachments = self.attachments(change, outcome.as_deref()).await;
                 self.report(item::event(change, outcome.as_deref(), &self.labels), attachments).await
             }

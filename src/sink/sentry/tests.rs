@@ -52,7 +52,7 @@ fn change(seq: u64, transition: Transition) -> Change {
         step: Some("buy".into()),
         place: Some("shop.yaml:4:7".into()),
         target: Some("http://shop.example.com/buy".into()),
-        ..Incident::opened(Subject("shop".into()), 3, &outcome)
+        ..Incident::opened(Subject::from("shop"), 3, &outcome)
     };
     let at = incident.opened_at;
     let ended = if transition == Transition::Resolved { vec!["status · shop".to_owned()] } else { Vec::new() };

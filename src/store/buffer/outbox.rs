@@ -93,10 +93,10 @@ impl Outbox {
         }
         self.apply_memos(&batch.receiver_states);
         for (name, beat, at) in &batch.check_ins {
-            let heard = self.check_ins.entry(name.clone()).or_default();
+            let state = self.check_ins.entry(name.clone()).or_default();
             match *beat {
-                CheckIn::Started => heard.started_at = Some(*at),
-                CheckIn::CheckInEnd(code) => heard.ended = Some(CheckInEnd { at: *at, code }),
+                CheckIn::Started => state.started_at = Some(*at),
+                CheckIn::CheckInEnd(code) => state.ended = Some(CheckInEnd { at: *at, code }),
             }
         }
         for (sink, seq) in &batch.positions {
@@ -207,11 +207,11 @@ impl Outbox {
                 at: *at,
             });
         }
-        for (name, heard) in &self.check_ins {
-            batch.check_ins.extend(heard.started_at.map(|at| (name.clone(), CheckIn::Started, at)));
+        for (name, state) in &self.check_ins {
+            batch.check_ins.extend(state.started_at.map(|at| (name.clone(), CheckIn::Started, at)));
             batch
                 .check_ins
-                .extend(heard.ended.as_ref().map(|end| (name.clone(), CheckIn::CheckInEnd(end.code), end.at)));
+                .extend(state.ended.as_ref().map(|end| (name.clone(), CheckIn::CheckInEnd(end.code), end.at)));
         }
         batch.positions = self.positions.iter().map(|(sink, seq)| (sink.clone(), Some(*seq))).collect();
         batch

@@ -105,9 +105,9 @@ pub(super) fn outcome(second: i64) -> Arc<Outcome> {
 /// Returns the batch of a bad run that opens an incident.
 fn batch(second: i64) -> Batch {
     let outcome = outcome(second);
-    let incident = Incident::opened(Subject("shop".into()), second.unsigned_abs(), &outcome);
+    let incident = Incident::opened(Subject::from("shop"), second.unsigned_abs(), &outcome);
     Batch {
-        alert_states: vec![(Subject("shop".into()), serde_json::json!({"second": second}))],
+        alert_states: vec![(Subject::from("shop"), serde_json::json!({"second": second}))],
         alerting_entries: vec![(format!("group/{second}"), Some(serde_json::json!({})))],
         notifications: vec![Notification::new(&incident, Event::Opened, "a", at(second))],
         incidents: vec![incident],
@@ -285,7 +285,7 @@ async fn what_a_damaged_store_still_holds_is_taken_over() {
     assert_eq!(bench.buffer.alert_states().await.unwrap()[0].1["second"], 300);
     let incidents = bench.buffer.incidents(1000).await.unwrap();
     assert!((250..300).contains(&incidents.len()), "all but those of one page: {}", incidents.len());
-    let has = |opening| incidents.iter().any(|incident| incident.opening == opening);
+    let has = |opening| incidents.iter().any(|incident| incident.sequence == opening);
     assert!(has(1) && has(99), "before and after the page, in the order of keys");
     bench.close().await;
 }
@@ -378,7 +378,7 @@ fn what_memory_cannot_hold_is_shed_and_counted() {
     assert_eq!(batch.outcomes.last().unwrap().ended_at, at(199), "the newest stay");
     assert_eq!(backlog.put_back(batch), 0);
     let decision = |n: u32| crate::incident::Decision {
-        subject: Subject("shop".into()),
+        subject: Subject::from("shop"),
         reason: crate::incident::DecisionReason::Good,
         detail: n.to_string(),
         run: None,
@@ -395,7 +395,7 @@ fn what_memory_cannot_hold_is_shed_and_counted() {
 #[test]
 fn what_is_put_back_is_older_than_what_waits() {
     let mut backlog = Backlog::default();
-    let watch = |n: i64| vec![(Subject("shop".into()), serde_json::json!(n))];
+    let watch = |n: i64| vec![(Subject::from("shop"), serde_json::json!(n))];
     let intent = |run| crate::store::PlannedRun {
         run,
         scenario: "shop".into(),
@@ -478,7 +478,7 @@ async fn the_words_of_version_4_are_read() {
     let keys: Vec<_> = queued.iter().map(|one| one.key.as_str()).collect();
     assert_eq!(keys, ["down:1", "agent/here:1"]);
     let reasons = async |subject: &str| {
-        let decisions = buffer.decisions(&Subject(subject.into()), 10).await.unwrap();
+        let decisions = buffer.decisions(&Subject::from(subject), 10).await.unwrap();
         decisions.iter().map(|kept| kept.decision.reason.as_str()).collect::<Vec<_>>()
     };
     assert_eq!(reasons("down").await, ["already_open", "queued", "opened"]);
@@ -549,7 +549,7 @@ async fn a_store_of_the_version_before_is_taken_along() {
     assert_eq!(buffer.recent(None, 100).await.unwrap().len(), 4);
     let open: Vec<Incident> = buffer.incidents(100).await.unwrap();
     assert!(open.len() == 1 && open[0].is_open() && open[0].dedup_key() == "down:1", "{open:?}");
-    assert!(buffer.alert_states().await.unwrap().iter().any(|(subject, _)| subject.as_str() == "down"));
+    assert!(buffer.alert_states().await.unwrap().iter().any(|(subject, _)| *subject == Subject::from("down")));
     assert_eq!(buffer.alerting_entries().await.unwrap().len(), 2);
     assert!(crate::store::CheckIns::check_in_state(buffer, "job").await.unwrap().is_some());
     // Receivers have its incident without the store, and get its resolution under the same key.

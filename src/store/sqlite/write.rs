@@ -101,7 +101,7 @@ async fn alerting(connection: &mut SqliteConnection, batch: &Batch) -> Result<()
         "INSERT OR REPLACE INTO alert_states (subject, body) ",
         &alert_states,
         |mut row, (subject, watch)| {
-            row.push_bind(subject.as_str()).push_bind(watch);
+            row.push_bind(subject.text()).push_bind(watch);
         },
     )
     .await?;
@@ -264,7 +264,7 @@ async fn keep(connection: &mut SqliteConnection, decisions: &[Decision]) -> Resu
     if alike.is_empty() {
         return Ok(());
     }
-    let subjects: Vec<&str> = last_of.keys().map(|subject| subject.as_str()).collect();
+    let subjects: Vec<&Subject> = last_of.keys().copied().collect();
     let rows = sqlx::query(
         "SELECT kept.subject, kept.id, kept.reason FROM json_each(?) subjects JOIN decisions kept ON kept.id =
          (SELECT id FROM decisions WHERE subject = subjects.value ORDER BY id DESC LIMIT 1)",
@@ -277,7 +277,7 @@ async fn keep(connection: &mut SqliteConnection, decisions: &[Decision]) -> Resu
     for alike in alike {
         let body = json(alike.last)?;
         // Only the first decision of a subject can continue the stored one.
-        match kept.remove(alike.last.subject.as_str()) {
+        match kept.remove(&*alike.last.subject.text()) {
             Some((id, why)) if why == alike.last.reason.as_str() => again.push((id, alike, body)),
             _ => new.push((alike, body)),
         }
@@ -294,7 +294,7 @@ async fn keep(connection: &mut SqliteConnection, decisions: &[Decision]) -> Resu
     }
     let into = "INSERT INTO decisions (subject, reason, first_at, last_at, count, body) ";
     insert(connection, into, &new, |mut row, (alike, body)| {
-        row.push_bind(alike.last.subject.as_str())
+        row.push_bind(alike.last.subject.text())
             .push_bind(alike.last.reason.as_str())
             .push_bind(micros(alike.first_at));
         row.push_bind(micros(alike.last.at)).push_bind(alike.count).push_bind(body);

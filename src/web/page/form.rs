@@ -14,10 +14,8 @@ use serde_json::Value as Json;
 
 use super::render::{PageError, PageLayout};
 use super::view::{TimeView, incident_path};
-use crate::incident::{Incident, Matchers};
-use crate::notify::During;
+use crate::incident::{AlertCommand, During, Incident, Matchers, Subject};
 use crate::web::State;
-use crate::web::alert_request::AlertAction;
 use crate::web::api::{self, MuteBody, Problem};
 
 /// Content of a form.
@@ -79,7 +77,7 @@ async fn carry_out(
         FormAction::Ack => api::acknowledging(key.to_owned(), said.author, Some(&said.length))?,
         FormAction::Unack => api::unacknowledge_asked(key.to_owned(), said.author).map_err(api::bad)?,
         FormAction::Resolve => api::resolving(key.to_owned(), said.author, said.reason)?,
-        FormAction::End => AlertAction::Expire { id: said.id },
+        FormAction::End => AlertCommand::Expire { id: said.id },
         FormAction::Silence => {
             let incident = state.store.incident(key).await?;
             let incident = incident.ok_or_else(|| api::bad(format!("no incident with the key `{key}`")))?;
@@ -107,8 +105,8 @@ pub(super) fn matches(incident: &Incident, what: &str) -> Option<Matchers> {
     let mut pairs: Vec<(String, String)> = Vec::new();
     match what {
         "scenario" => {
-            pairs.push(("scenario".into(), incident.subject.scenario().into()));
-            if incident.subject.slo_of().is_some() {
+            pairs.push(("scenario".into(), incident.subject.monitor_id().into_owned()));
+            if matches!(incident.subject, Subject::Objective(_)) {
                 pairs.push(("kind".into(), incident.kind.clone()));
             }
         }

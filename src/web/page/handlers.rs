@@ -16,7 +16,7 @@ use super::view::{self, DecisionRow, IncidentView, NotificationRow, ProbeRow, Ru
 use crate::incident::{DecisionReason, Incident, Subject};
 use crate::notify::Window;
 use crate::outcome::{EvidenceKind, Outcome, RunId, Verdict};
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, ScenarioId};
 use crate::web::{Overview, State};
 
 /// Maximum number of incidents to search for those on a page.
@@ -43,14 +43,14 @@ async fn overview_page(state: &State, frame: &PageLayout) -> Page {
     for run in &recent {
         runs.entry(run.scenario.as_str()).or_default().push(run.clone());
     }
-    let by_subject: HashMap<&str, &Incident> = open.iter().map(|found| (found.subject.as_str(), *found)).collect();
+    let by_subject: HashMap<&Subject, &Incident> = open.iter().map(|found| (&found.subject, *found)).collect();
     let mut rows: Vec<ScenarioRow> = overview
         .scenarios
         .values()
         .map(|scenario| {
             let id = scenario.id.as_str();
             let runs = runs.get(id).map_or(&[][..], Vec::as_slice);
-            ScenarioRow::new(scenario, runs, by_subject.get(id).copied(), now)
+            ScenarioRow::new(scenario, runs, by_subject.get(&Subject::from(&scenario.id.value)).copied(), now)
         })
         .collect();
     rows.sort_by_cached_key(ScenarioRow::order);
@@ -109,12 +109,12 @@ async fn scenario_page(state: &State, frame: &PageLayout, id: &str) -> Page {
     else {
         return Err(PageError::Unknown(format!("There is no scenario with the id “{id}”, and no stored run of one.")));
     };
-    let subject = Subject(id.into());
+    let subject = Subject::from(id);
     let decisions = state.store.decisions(&subject, 50).await?;
     let incidents = state.store.incidents(INCIDENTS).await?;
     let incidents: Vec<_> = incidents
         .iter()
-        .filter(|found| found.subject.scenario() == id)
+        .filter(|found| found.subject.monitor_id() == id)
         .map(|found| IncidentView::new(found, now))
         .collect();
     let mut mutings = super::form::mutings(&state.store.alerting_entries().await?, now);
@@ -221,7 +221,7 @@ async fn incident_page(state: &State, frame: &PageLayout, key: &str) -> Page {
         PageError::Unknown(format!("There is no incident “{key}”. Old resolved incidents are deleted."))
     })?;
     let until = found.resolved_at.unwrap_or(now);
-    let scenario = (!found.subject.is_agent()).then_some(found.subject.scenario());
+    let scenario = found.subject.scenario().map(ScenarioId::as_str);
     let all = state.store.recent(scenario, RUNS_OF_INCIDENT).await?;
     let of_it: Vec<&Outcome> = all.iter().filter(|run| view::concerns(run, &found.subject)).collect();
     let during = of_it.iter().filter(|run| (found.opened_at..=until).contains(&run.ended_at));

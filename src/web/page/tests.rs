@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{mpsc, watch};
 
 use crate::blackbox::Prober;
-use crate::incident::{Decision, DecisionReason, Event, Incident, Notification, Subject};
+use crate::incident::{AlertCommand, Decision, DecisionReason, Event, Incident, Mute, Notification, Subject};
 use crate::names::Reason;
 use crate::outcome::{
     BrowserResult, EvidenceKind, Failure, HttpResult, Outcome, PageResult, PageTiming, RunId, StepResult, StepStatus,
@@ -23,7 +23,7 @@ use crate::secret::{Masked, Masker};
 use crate::sink::prometheus::Prometheus;
 use crate::store::evidence::EvidenceFolder;
 use crate::store::{Batch, DeliveryStatus, History as _, Outbox as _, Runs as _, Sqlite};
-use crate::web::{AlertAction, Overview, Probes, State, router};
+use crate::web::{Overview, Probes, State, router};
 use crate::wire::tls::Trusted;
 
 const EVIL: &str = "<script>alert(\"1\")</script> & 'it'";
@@ -192,8 +192,8 @@ impl Fixture {
 
     async fn incident(&self, run: &Outcome) -> Incident {
         let incident = Incident {
-            subject: Subject("shop".into()),
-            opening: 1,
+            subject: Subject::from("shop"),
+            sequence: 1,
             name: EVIL.into(),
             tags: BTreeMap::from([("team".into(), EVIL.into())]),
             kind: "api".into(),
@@ -345,12 +345,21 @@ async fn forms_of_an_incident_ask_and_those_of_other_pages_do_not() {
         |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
     let (sender, mut asked) = mpsc::channel(4);
     fixture.state.alerts = sender;
-    let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let list = Arc::clone(&heard);
+    let received = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let list = Arc::clone(&received);
     tokio::spawn(async move {
         while let Some(request) = asked.recv().await {
-            let known = request.asked != AlertAction::Expire { id: "gone".into() };
-            list.lock().unwrap().push(request.asked.clone());
+            let known = request.asked != AlertCommand::Expire { id: "gone".into() };
+            let asked = match request.asked.clone() {
+                // The id and the times of a mute depend on the time of the request.
+                AlertCommand::Mute(mute) => {
+                    assert_eq!(mute.id.len(), 12, "{mute:?}");
+                    let until = DateTime::UNIX_EPOCH + (mute.until - mute.from);
+                    AlertCommand::Mute(Mute { id: String::new(), from: DateTime::UNIX_EPOCH, until, ..mute })
+                }
+                other => other,
+            };
+            list.lock().unwrap().push(asked);
             request.answer(if known { Ok("done".into()) } else { Err("there is none".into()) });
         }
     });
@@ -368,22 +377,26 @@ async fn forms_of_an_incident_ask_and_those_of_other_pages_do_not() {
         assert_eq!(status, StatusCode::SEE_OTHER, "{form}: {body}");
         assert_eq!(headers["location"], "/incident/shop:1#silence");
     }
-    let mute = |key: &str, value: &str, length, author: &str, reason: &str| AlertAction::Mute {
-        maintenance: false,
-        matches: [(key.to_owned(), value.to_owned())].into(),
-        length,
-        during: None,
-        author: author.into(),
-        reason: reason.into(),
-        confirmed: true,
+    let mute = |key: &str, value: &str, length: TimeDelta, author: &str, reason: &str| {
+        AlertCommand::Mute(Mute {
+            id: String::new(),
+            maintenance: false,
+            matches: [(key.to_owned(), value.to_owned())].into(),
+            from: DateTime::UNIX_EPOCH,
+            until: DateTime::UNIX_EPOCH + length,
+            during: None,
+            author: author.into(),
+            reason: reason.into(),
+            confirmed: true,
+        })
     };
     let expected = [
-        mute("scenario", "shop", Duration::from_hours(2), "ania", "known & old"),
-        AlertAction::Acknowledge { key: "shop:1".into(), author: "ania".into(), length: None },
-        mute(tag, value, Duration::from_mins(30), "a", "r"),
-        AlertAction::Expire { id: "abc".into() },
+        mute("scenario", "shop", TimeDelta::hours(2), "ania", "known & old"),
+        AlertCommand::Acknowledge { key: "shop:1".into(), author: "ania".into(), length: None },
+        mute(tag, value, TimeDelta::minutes(30), "a", "r"),
+        AlertCommand::Expire { id: "abc".into() },
     ];
-    assert_eq!(*heard.lock().unwrap(), expected);
+    assert_eq!(*received.lock().unwrap(), expected);
 
     for (header, form, status, part) in [
         ("Sec-Fetch-Site: cross-site", silence, 403, "cross-site request rejected"),
@@ -407,7 +420,7 @@ async fn forms_of_an_incident_ask_and_those_of_other_pages_do_not() {
             "{form}: {body}"
         );
     }
-    assert_eq!(heard.lock().unwrap().len(), expected.len() + 1);
+    assert_eq!(received.lock().unwrap().len(), expected.len() + 1);
     assert_eq!(fixture.send("none:1", OWN, silence).await.0, StatusCode::BAD_REQUEST);
 
     // Mutes that match are shown with a form to end them; others are not shown.

@@ -277,7 +277,7 @@ impl IncidentView {
             key: incident.dedup_key(),
             path: incident_path(&incident.dedup_key()),
             subject: incident.subject.to_string(),
-            scenario: (!incident.subject.is_agent()).then(|| incident.subject.scenario().to_owned()),
+            scenario: incident.subject.scenario().map(ToString::to_string),
             name: incident.name.clone(),
             kind: incident.kind.clone(),
             location: incident.location.clone(),
@@ -342,7 +342,7 @@ pub struct NotificationRow {
     receiver: String,
     event: &'static str,
     state: String,
-    owed: TimeView,
+    queued: TimeView,
     done: Option<TimeView>,
     problem: Option<String>,
 }
@@ -354,7 +354,7 @@ impl NotificationRow {
             receiver: state.notification.receiver.clone(),
             event: state.notification.event.as_str(),
             state: state.state.clone(),
-            owed: TimeView::new(state.notification.queued_at, now),
+            queued: TimeView::new(state.notification.queued_at, now),
             done: state.done_at.map(|at| TimeView::new(at, now)),
             problem: state.problem.clone(),
         }
@@ -379,10 +379,10 @@ pub fn alert_text(scenario: &Scenario) -> String {
 
 /// Returns whether an outcome relates to the subject of an incident.
 pub fn concerns(outcome: &Outcome, subject: &Subject) -> bool {
-    if subject.is_agent() {
-        outcome.verdict == Verdict::Unknown
-    } else {
-        outcome.scenario.as_str() == subject.scenario()
+    match subject {
+        Subject::Agent(_) => outcome.verdict == Verdict::Unknown,
+        Subject::Scenario(id) | Subject::Objective(id) => outcome.scenario == *id,
+        Subject::Test(_) => false,
     }
 }
 

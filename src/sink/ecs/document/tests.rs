@@ -191,7 +191,7 @@ fn what_tested_nothing_is_neither_up_nor_down() {
 #[test]
 fn a_change_of_an_incident_is_a_document() {
     let outcome = outcome(Verdict::Failed);
-    let incident = Incident::opened(Subject("shop".into()), 3, &outcome);
+    let incident = Incident::opened(Subject::from("shop"), 3, &outcome);
     let incident = Incident { message: outcome.message.clone(), target: Some("http://shop/".into()), ..incident };
     let change = Change {
         seq: 9,

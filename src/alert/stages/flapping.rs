@@ -1,4 +1,4 @@
-//! Detection of flapping: an incident that opens and resolves repeatedly. Pure.
+//! The flapping stage: detects an incident that opens and resolves repeatedly, and suppresses its notifications. Pure.
 //!
 //! The decision depends on times and changes only. The unit is a cycle: the shortest time in which a scenario can open
 //! an incident, resolve it and open the next one, `(after + recover_after) × interval`. Five changes (the third
@@ -11,8 +11,11 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::timers::{Timer, Timers};
-use crate::scenario::{AlertPolicy, HumanDuration};
+use crate::alert::context::Context;
+use crate::alert::timers::{Timer, Timers};
+use crate::incident::{DecisionReason, Incident};
+use crate::names::suppressed;
+use crate::scenario::{AlertPolicy, HumanDuration, Scenario};
 
 /// Number of changes that count as flapping: the third opening is the first that is not notified as an opening.
 const CHANGES: usize = 5;
@@ -86,5 +89,45 @@ impl Flapping {
             *self = Self::default();
         }
         steady
+    }
+}
+
+/// Decision of the flapping stage about an opening or a resolution.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FlapDecision {
+    /// Notify, with a note.
+    Notify(Option<String>),
+    /// Suppress.
+    Suppress,
+}
+
+impl Flapping {
+    /// Decides about an incident of the scenario that opened or resolved. `is_grouped` is whether the subject is in a
+    /// notification group.
+    pub fn pass(
+        &mut self,
+        scenario: &Scenario,
+        incident: &Incident,
+        is_grouped: bool,
+        context: &mut Context,
+        now: DateTime<Utc>,
+    ) -> FlapDecision {
+        let subject = &incident.subject;
+        let was_on = self.is_on();
+        let cycle = cycle(&scenario.alert, scenario.schedule.shortest_gap(now));
+        let begins = self.change(incident.is_open(), cycle, now);
+        context.wake_at(self.steady_at, subject);
+        if was_on && is_grouped {
+            let what = if incident.is_open() { "opened" } else { "resolved" };
+            let until = self.steady_at.unwrap_or(now).format("%T");
+            context.effects.suppress(suppressed::FLAPPING, 1);
+            let detail = format!("{what} again; no notifications until it is stable, at {until} at the earliest");
+            context.effects.decide(subject, DecisionReason::Flapping, detail, now);
+            return FlapDecision::Suppress;
+        }
+        if let Some(note) = &begins {
+            context.effects.decide(subject, DecisionReason::Flapping, note.clone(), now);
+        }
+        FlapDecision::Notify(begins)
     }
 }

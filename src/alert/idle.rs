@@ -16,7 +16,7 @@ pub struct Idle {
 
 impl Idle {
     /// Returns the file, folder or id that prevents a scenario from running, with the problem.
-    pub(super) fn why_refused(&self, id: &str, source: Option<&str>) -> Option<&(String, String)> {
+    pub fn why_refused(&self, id: &str, source: Option<&str>) -> Option<&(String, String)> {
         let of = |(what, _): &&(String, String)| {
             what == id || source.is_some_and(|source| Path::new(source).starts_with(what))
         };

@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::idle::Idle;
-use super::{Failure, Pipeline};
+use super::Pipeline;
 use crate::alert::burn_rate::{BurnRateWindows, HistoryRange};
+use crate::alert::evaluation::Failure;
 use crate::alert::fingerprint::FailureFingerprint;
-use crate::alert::suppression::{Suppression, SuppressionDetail};
-use crate::incident::{DecisionReason, Ending, Incident, Subject};
+use crate::alert::idle::Idle;
+use crate::incident::{Ending, Subject};
 use crate::outcome::{Outcome, Verdict};
 use crate::scenario::{Scenario, ScenarioId, Schedule};
 use crate::store::SlotCount;
@@ -30,55 +30,55 @@ fn planned(scenario: &Scenario) -> u64 {
 
 impl Pipeline {
     /// Updates the error budgets after scenarios were added, removed or changed.
-    pub(super) fn objectives(&mut self, idle: &Idle, now: DateTime<Utc>) {
-        let with_slo = |id: &ScenarioId| self.scenarios.get(id).filter(|scenario| scenario.slo.is_some());
-        self.budgets.burns.retain(|id, _| with_slo(id).is_some());
-        self.budgets.unread.retain(|id| with_slo(id).is_some());
-        for (id, scenario) in self.scenarios.iter() {
+    pub(super) fn update_objectives(&mut self, idle: &Idle, now: DateTime<Utc>) {
+        let with_slo = |id: &ScenarioId| self.context.scenarios.get(id).filter(|scenario| scenario.slo.is_some());
+        self.states.budgets.burns.retain(|id, _| with_slo(id).is_some());
+        self.states.budgets.unread.retain(|id| with_slo(id).is_some());
+        for (id, scenario) in self.context.scenarios.iter() {
             let Some(slo) = &scenario.slo else { continue };
-            match self.budgets.burns.get_mut(id).filter(|burn| burn.is_for(slo)) {
+            match self.states.budgets.burns.get_mut(id).filter(|burn| burn.is_for(slo)) {
                 Some(burn) => burn.plan(planned(scenario)),
                 None => {
-                    self.budgets.burns.remove(id);
-                    self.budgets.unread.insert(id.clone());
+                    self.states.budgets.burns.remove(id);
+                    self.states.budgets.unread.insert(id.clone());
                 }
             }
         }
-        let ending = |subject: &Subject| match self.scenarios.get(subject.scenario()) {
+        let ending = |id: &ScenarioId| match self.context.scenarios.get(id) {
             Some(scenario) => scenario.slo.is_none().then_some(Ending::Removed),
-            None => self.ending(subject.scenario(), idle),
+            None => self.ending(id, idle),
         };
-        let open = self.budgets.alert_states.iter().filter(|(_, watch)| watch.open.is_some());
-        let gone = open.filter_map(|(subject, _)| Some((subject.clone(), ending(subject)?)));
-        for (subject, ending) in gone.collect::<BTreeMap<_, _>>() {
-            let Some(watch) = self.budgets.alert_states.get_mut(&subject) else { continue };
-            let before = watch.open.as_ref().map(|open| open.severity);
-            let judgement = watch.remove(ending, now);
-            self.count(before, None);
-            self.effects.alert_states.insert(subject);
-            if let Some(judgement) = judgement {
-                self.take(judgement, None, now);
+        let open = self.states.budgets.alert_states.iter().filter(|(_, state)| state.open.is_some());
+        let gone = open.filter_map(|(id, _)| Some((id.clone(), ending(id)?)));
+        for (id, ending) in gone.collect::<BTreeMap<_, _>>() {
+            let Some(state) = self.states.budgets.alert_states.get_mut(&id) else { continue };
+            let before = state.open.as_ref().map(|open| open.severity);
+            let evaluation = state.remove(ending, now);
+            self.states.count(before, None);
+            self.context.effects.alert_states.insert(Subject::Objective(id));
+            if let Some(evaluation) = evaluation {
+                self.pass(evaluation, None, now);
             }
         }
     }
 
     /// Returns a scenario whose history has yet to be read, with the ranges to read, or `None` if all were read.
     pub fn unread(&self, now: DateTime<Utc>) -> Option<(ScenarioId, Vec<HistoryRange>)> {
-        let id = self.budgets.unread.first()?;
-        let slo = self.scenarios.get(id)?.slo.as_ref()?;
+        let id = self.states.budgets.unread.first()?;
+        let slo = self.context.scenarios.get(id)?.slo.as_ref()?;
         Some((id.clone(), BurnRateWindows::new(slo, 0).spans(now)))
     }
 
     /// Returns whether there is history to be read.
     pub fn is_unread(&self) -> bool {
-        !self.budgets.unread.is_empty()
+        !self.states.budgets.unread.is_empty()
     }
 
     /// Adds the history of a scenario, by the index of the window. Its outcomes are counted from here. Returns the
     /// remaining share of the budget.
     pub fn read(&mut self, id: &ScenarioId, history: &[(usize, Vec<SlotCount>)]) -> Option<f64> {
-        self.budgets.unread.remove(id);
-        let scenario = self.scenarios.get(id)?;
+        self.states.budgets.unread.remove(id);
+        let scenario = self.context.scenarios.get(id)?;
         let slo = scenario.slo.as_ref()?;
         let mut burn = BurnRateWindows::new(slo, planned(scenario));
         for (window, slot_counts) in history {
@@ -87,50 +87,35 @@ impl Pipeline {
             }
         }
         let remaining = 1.0 - burn.budget(slo).used();
-        self.budgets.burns.insert(id.clone(), burn);
+        self.states.budgets.burns.insert(id.clone(), burn);
         Some(remaining)
     }
 
     /// Counts the outcome of a run that was not evaluated before.
-    pub(super) fn burn(&mut self, scenario: &Scenario, outcome: &Outcome, now: DateTime<Utc>) {
+    pub(super) fn evaluate_objective(&mut self, scenario: &Scenario, outcome: &Outcome, now: DateTime<Utc>) {
         let Some(slo) = scenario.slo.as_ref().filter(|_| outcome.verdict.is_conclusive()) else { return };
-        let Some(burn) = self.budgets.burns.get_mut(&outcome.scenario) else { return };
+        let Some(burn) = self.states.budgets.burns.get_mut(&outcome.scenario) else { return };
         burn.add(outcome.ended_at, outcome.verdict == Verdict::Failed);
-        self.effects.budgets.insert(outcome.scenario.clone(), 1.0 - burn.budget(slo).used());
-        let subject = Subject::slo(&outcome.scenario);
-        let watch = self.budgets.alert_states.entry(subject.clone()).or_default();
-        let before = watch.open.as_ref().map(|open| open.severity);
-        let (changed, judgement) = watch.advance(scenario, slo, burn, outcome);
-        let after = watch.open.as_ref().map(|open| open.severity);
+        self.context.effects.budgets.insert(outcome.scenario.clone(), 1.0 - burn.budget(slo).used());
+        let state = self.states.budgets.alert_states.entry(outcome.scenario.clone()).or_default();
+        let before = state.open.as_ref().map(|open| open.severity);
+        let (changed, evaluation) = state.advance(scenario, slo, burn, outcome);
+        let after = state.open.as_ref().map(|open| open.severity);
         if before != after {
-            self.count(before, after);
+            self.states.count(before, after);
         }
         if changed {
-            self.effects.alert_states.insert(subject);
+            self.context.effects.alert_states.insert(Subject::Objective(outcome.scenario.clone()));
         }
-        if let Some(judgement) = judgement {
-            let failure = judgement.bad.then(|| Failure {
+        if let Some(evaluation) = evaluation {
+            let failure = evaluation.bad.then(|| Failure {
                 cause: FailureFingerprint::of_budget(scenario),
                 print: 0,
                 scenario,
                 began: outcome.started_at,
             });
-            self.take(judgement, failure, now);
+            self.pass(evaluation, failure, now);
         }
-    }
-
-    /// Suppresses the incident of an error budget while the scenario's own incident is open with at least the same
-    /// severity.
-    pub(super) fn is_told_by_scenario(&self, incident: &Incident) -> Option<SuppressionDetail> {
-        let parent = Subject(incident.subject.slo_of()?.into());
-        let detail = self.told_by(incident, &parent)?;
-        Some(SuppressionDetail { hold: Suppression::ParentFailing { parent }, why: DecisionReason::Dependency, detail })
-    }
-
-    /// Describes the open incident of a parent that makes the incident of an error budget redundant.
-    pub(super) fn told_by(&self, incident: &Incident, parent: &Subject) -> Option<String> {
-        let own = self.alert_states.get(parent)?.open.as_ref()?;
-        (own.severity >= incident.severity).then(|| format!("`{parent}` itself is failing as {}", own.dedup_key()))
     }
 }
 

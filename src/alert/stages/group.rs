@@ -1,6 +1,8 @@
-//! All open notification groups: the assignment of incidents to groups, and the due times. Pure.
+//! The group stage: assigns incidents to notification groups, and creates their notifications when they are due. Pure.
 //!
 //! No operation takes time proportional to the number of groups, except restoring them.
+
+mod notification_group;
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -8,15 +10,18 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use super::effects::Effects;
-use super::fingerprint::FailureFingerprint;
-use super::group::{Group, Join};
 use super::mute::Muted;
-use super::receiver_names::rename_in;
-use super::routing::RouteMatch;
-use super::timers::{Timer, Timers};
+use crate::alert::effects::Effects;
+use crate::alert::fingerprint::FailureFingerprint;
+use crate::alert::receiver_names::rename_in;
+use crate::alert::routing::RouteMatch;
+use crate::alert::timers::{Timer, Timers};
 use crate::incident::{Acknowledgement, Incident, Subject};
 use crate::notify::Causes;
+
+use notification_group::Group;
+
+pub use notification_group::Join;
 
 /// Prefix of the store keys of groups.
 pub const PREFIX: &str = "group/";
@@ -273,7 +278,7 @@ impl Groups {
     }
 
     /// Returns whether a failure with this hash has no news.
-    pub fn knows(&self, subject: &Subject, print: u64) -> bool {
+    pub fn has_print(&self, subject: &Subject, print: u64) -> bool {
         self.prints.get(subject) == Some(&print)
     }
 
@@ -294,8 +299,8 @@ impl Groups {
     }
 
     /// Adds a note about an open incident.
-    pub fn remark(&mut self, subject: &Subject, note: String, now: DateTime<Utc>) {
-        self.change_of(subject, |group| group.remark(note, now));
+    pub fn add_note(&mut self, subject: &Subject, note: String, now: DateTime<Utc>) {
+        self.change_of(subject, |group| group.add_note(note, now));
     }
 
     /// Returns the group that receivers have under a dedup key.
@@ -332,10 +337,10 @@ impl Groups {
         self.prints.remove(subject);
         let Some(id) = self.of.remove(subject) else { return };
         let over = self.change(&id, |group| {
-            group.leave(subject, last, now, effects);
+            group.resolve_member(subject, last, now, effects);
             let over = group.is_over();
             if over {
-                group.tell(now, |_| None, |_| None, effects);
+                group.flush(now, |_| None, |_| None, effects);
             }
             over
         });
@@ -358,7 +363,7 @@ impl Groups {
         effects: &mut Effects,
     ) {
         while let Some((_, id)) = self.next.first().filter(|(at, _)| *at <= now).cloned() {
-            self.change(&id, |group| group.tell(now, &find, &muted, effects));
+            self.change(&id, |group| group.flush(now, &find, &muted, effects));
         }
     }
 
@@ -373,7 +378,7 @@ impl Groups {
         let waiting: Vec<_> = self.next.iter().map(|(_, id)| id.clone()).collect();
         for id in waiting {
             if self.all.get(&id).is_some_and(Group::is_gathering) {
-                self.change(&id, |group| group.tell(now, &find, &muted, effects));
+                self.change(&id, |group| group.flush(now, &find, &muted, effects));
             }
         }
     }

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::alert::fixtures::{at, outcome, scenario_text};
-use crate::alert::state_machine::AlertState;
-use crate::alert::timeline_tests::{AT_ONCE, Run, checks, second};
+use crate::alert::stages::evaluate::AlertState;
+use crate::alert::timeline::{AT_ONCE, Run, checks, second};
 use crate::incident::Event;
 use crate::outcome::Verdict;
 
@@ -32,7 +32,7 @@ fn played(quorum: Option<u32>, policy: &str, lines: &str, until: &str, restarts:
     for (time, outcomes) in outcomes {
         run.until(at(time));
         for outcome in outcomes {
-            run.pipeline.outcome(&outcome, at(time));
+            run.pipeline.process_outcome(&outcome, at(time));
         }
         run.pipeline.tick(at(time));
         run.write(at(time));
@@ -45,9 +45,9 @@ fn played(quorum: Option<u32>, policy: &str, lines: &str, until: &str, restarts:
 #[track_caller]
 fn check(quorum: Option<u32>, policy: &str, lines: &str, expected: &[&str]) -> (Vec<String>, u64) {
     let run = played(quorum, policy, lines, "5h", false);
-    assert_eq!(run.told, expected, "{lines}");
+    assert_eq!(run.sent, expected, "{lines}");
     let again = played(quorum, policy, lines, "5h", true);
-    assert_eq!((&again.told, &again.decided), (&run.told, &run.decided), "with restarts\n{lines}");
+    assert_eq!((&again.sent, &again.decided), (&run.sent, &run.decided), "with restarts\n{lines}");
     (run.decided, run.suppressed.get("quorum").copied().unwrap_or_default())
 }
 
@@ -168,8 +168,8 @@ fn what_was_written_before_there_were_locations_reads_back() {
     let mut body = serde_json::to_value(&watch).expect("plain data");
     assert!(body.as_object_mut().expect("a map").remove("locations").is_some());
     let mut old: AlertState = serde_json::from_value(body).expect("reads back");
-    let opened = old.advance(&scenario, &from("fra", 'F', 60), None).expect("judged");
-    assert!(matches!(opened.told, Some((Event::Opened, _))));
+    let opened = old.advance(&scenario, &from("fra", 'F', 60), None).expect("evaluated");
+    assert!(matches!(opened.event, Some((Event::Opened, _))));
 }
 
 #[test]
@@ -221,7 +221,7 @@ proptest! {
         for (location, letter, passed) in runs {
             now += passed;
             let outcome = from(&format!("l{location}"), letter, now);
-            let judgement = watch.advance(&scenario, &outcome, quorum).expect("judged");
+            let evaluation = watch.advance(&scenario, &outcome, quorum).expect("evaluated");
             if outcome.verdict != Verdict::Unknown {
                 seen.insert(outcome.location.clone(), (letter == 'F', now));
             }
@@ -229,7 +229,7 @@ proptest! {
             let recent: Vec<_> = seen.iter().filter(|(_, (_, at))| now - at < 300).collect();
             let bad: Vec<&str> = recent.iter().filter(|(_, (bad, _))| *bad).map(|(name, _)| name.as_str()).collect();
             let needed = quorum.map_or(recent.len() / 2 + 1, |quorum| recent.len().min(quorum as usize));
-            match judgement.told {
+            match evaluation.event {
                 Some((Event::Opened, incident)) => {
                     prop_assert!(bad.len() >= needed, "{bad:?} of {recent:?}");
                     prop_assert_eq!(incident.location, bad.join(", "));

@@ -3,8 +3,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::fingerprint::FailureFingerprint;
-use super::timers::{Timer, Timers};
+use crate::alert::fingerprint::FailureFingerprint;
+use crate::alert::timers::{Timer, Timers};
 use crate::incident::{DecisionReason, Subject};
 use crate::names::suppressed;
 
@@ -71,7 +71,7 @@ pub struct SuppressionDetail {
     /// The suppression.
     pub hold: Suppression,
     /// Reason of the decision.
-    pub why: DecisionReason,
+    pub reason: DecisionReason,
     /// Figures behind the reason.
     pub detail: String,
 }
@@ -79,7 +79,7 @@ pub struct SuppressionDetail {
 impl SuppressionDetail {
     /// Returns the reason under which the suppression is counted in the metrics.
     pub fn suppressed(&self) -> &'static str {
-        match self.why {
+        match self.reason {
             DecisionReason::Maintenance => suppressed::MAINTENANCE,
             DecisionReason::Silence => suppressed::SILENCE,
             _ => suppressed::DEPENDENCY,

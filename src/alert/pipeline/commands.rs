@@ -4,30 +4,29 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Pipeline, Request, SuppressedIncident, Suppression};
+use super::Pipeline;
 use crate::alert::fingerprint::host_of_scenario;
-use crate::alert::mute::{self, Mute};
-use crate::incident::{Acknowledgement, DecisionReason, Matchers, Subject};
+use crate::incident::{Acknowledgement, AlertCommand, DecisionReason, Incident, Matchers, Mute, Subject};
 
 /// Maximum number of incidents and scenarios named in a result.
 const NAMED: usize = 5;
 
 impl Pipeline {
     /// Executes an operator command. Returns a confirmation or an error message.
-    pub fn request(&mut self, request: Request, now: DateTime<Utc>) -> Result<String, String> {
-        let done = match request {
-            Request::Mute(mute) => self.mute(mute, now),
-            Request::Preview { matches } => {
+    pub fn execute(&mut self, command: AlertCommand, now: DateTime<Utc>) -> Result<String, String> {
+        let result = match command {
+            AlertCommand::Mute(mute) => self.mute(mute, now),
+            AlertCommand::Preview { matches } => {
                 self.hits(&matches).ok_or_else(|| format!("{matches} matches no open incident and no scenario"))
             }
-            Request::Expire { id } => self.expire(&id, now),
-            Request::Acknowledge { key, author, length } => self.acknowledge(&key, author, length, now),
-            Request::Unacknowledge { key, author, of } => self.unacknowledge(&key, &author, of.as_deref(), now),
-            Request::Resolve { key, author, reason } => self.resolve_by_hand(&key, &author, &reason, now),
-            Request::ResolveGroup { key, author, reason } => self.resolve_group(&key, &author, &reason, now),
+            AlertCommand::Expire { id } => self.expire(&id, now),
+            AlertCommand::Acknowledge { key, author, length } => self.acknowledge(&key, author, length, now),
+            AlertCommand::Unacknowledge { key, author, of } => self.unacknowledge(&key, &author, of.as_deref(), now),
+            AlertCommand::Resolve { key, author, reason } => self.resolve_by_hand(&key, &author, &reason, now),
+            AlertCommand::ResolveGroup { key, author, reason } => self.resolve_group(&key, &author, &reason, now),
         };
         self.limit(now);
-        done
+        result
     }
 
     fn mute(&mut self, mut mute: Mute, now: DateTime<Utc>) -> Result<String, String> {
@@ -44,28 +43,23 @@ impl Pipeline {
             ));
         }
         mute.confirmed = true;
-        let key = format!("{}{}", mute::PREFIX, mute.id);
         let hits = hits.unwrap_or_else(|| "nothing at the moment".into());
         let during = mute.during.as_ref().map(|during| format!(", {during}")).unwrap_or_default();
         let done = format!("{} until {}{during}: matches {hits}", mute.id, mute.until.format("%F %T"));
-        self.timers.insert((mute.until, Subject(key.as_str().into())));
-        self.mutes.insert(mute.id.clone(), mute);
-        self.touched.insert(key);
+        self.suppressions.add_mute(mute, &mut self.context);
         Ok(done)
     }
 
     /// Describes the open incidents and scenarios that match, or returns `None` without a match.
     pub fn hits(&self, matches: &Matchers) -> Option<String> {
-        let alert_states = self.alert_states.values().filter_map(|watch| watch.open.as_ref());
-        let budgets = self.budgets.alert_states.values().filter_map(|watch| watch.open.as_ref());
-        let open = alert_states.chain(budgets).chain(&self.agent.open).filter(|incident| matches.fits(incident));
-        let mut open: Vec<String> = open.map(crate::incident::Incident::dedup_key).collect();
+        let open = self.states.open_incidents().filter(|incident| matches.fits(incident));
+        let mut open: Vec<String> = open.map(Incident::dedup_key).collect();
         open.sort_unstable();
         let fits = |scenario: &&std::sync::Arc<crate::scenario::Scenario>| {
-            matches.fits_scenario(scenario, &self.location, host_of_scenario(scenario).as_deref())
+            matches.fits_scenario(scenario, &self.states.location, host_of_scenario(scenario).as_deref())
         };
         let scenarios: Vec<String> =
-            self.scenarios.values().filter(fits).map(|scenario| scenario.id.value.to_string()).collect();
+            self.context.scenarios.values().filter(fits).map(|scenario| scenario.id.value.to_string()).collect();
         let listed = |what: &str, all: &[String]| {
             let more = all.len().saturating_sub(NAMED);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
@@ -81,17 +75,11 @@ impl Pipeline {
     }
 
     fn expire(&mut self, id: &str, now: DateTime<Utc>) -> Result<String, String> {
-        if self.mutes.remove(id).is_none() {
+        if !self.suppressions.remove_mute(id, &mut self.context) {
             return Err(format!("no silence or maintenance with the id `{id}`"));
         }
-        self.touched.insert(format!("{}{id}", mute::PREFIX));
         self.groups.unmute();
-        let by_it =
-            |waiting: &SuppressedIncident| matches!(&waiting.hold, Suppression::Muted { mute, .. } if *mute == id);
-        let held = self.held.iter().filter(|(_, waiting)| by_it(waiting));
-        for subject in held.map(|(subject, _)| subject.clone()).collect::<Vec<_>>() {
-            self.unmuted(&subject, now);
-        }
+        self.suppressions.release_muted_by(id, &mut self.context, now);
         Ok(format!("{id} has ended"))
     }
 
@@ -99,14 +87,14 @@ impl Pipeline {
     fn subject_of(&self, key: &str) -> Result<Subject, String> {
         let missing =
             || format!("no open incident with the key `{key}`; list open incidents with `wachta alerts list`");
-        let own = key.rsplit_once(':').map(|(subject, _)| Subject(subject.into()));
+        let own = key.rsplit_once(':').map(|(subject, _)| Subject::from(subject));
         let own = own.filter(|own| self.incident(own).is_some_and(|open| open.dedup_key() == key));
         let of_group = || self.groups.with_key(key)?.open_members().next().cloned();
         own.or_else(of_group).ok_or_else(missing)
     }
 
     /// Returns the same as [`Pipeline::subject_of`], limited to incidents that were or will be notified.
-    fn told_subject(&self, key: &str) -> Result<Subject, String> {
+    fn grouped_subject(&self, key: &str) -> Result<Subject, String> {
         let subject = self.subject_of(key)?;
         match self.groups.of(&subject) {
             Some(_) => Ok(subject),
@@ -123,7 +111,7 @@ impl Pipeline {
         length: Option<Duration>,
         now: DateTime<Utc>,
     ) -> Result<String, String> {
-        let subject = self.told_subject(key)?;
+        let subject = self.grouped_subject(key)?;
         if let Some(who) = self.groups.of(&subject).and_then(|group| group.acknowledged()) {
             let since = who.at.format("%F %T");
             return if who.author == author && length.is_none() {
@@ -140,8 +128,13 @@ impl Pipeline {
         let note = format!("acknowledged by {author}{how_long}");
         let who = Acknowledgement { author, at: now, until };
         for subject in self.groups.acknowledge(&subject, Some(who.clone()), &note, now) {
-            self.effects.decide(&subject, DecisionReason::Acknowledged, format!("{note}; reminders stopped"), now);
-            self.effects.acknowledged.push((subject, Some(who.clone())));
+            self.context.effects.decide(
+                &subject,
+                DecisionReason::Acknowledged,
+                format!("{note}; reminders stopped"),
+                now,
+            );
+            self.context.effects.acknowledged.push((subject, Some(who.clone())));
         }
         Ok(format!("{key} {note}"))
     }
@@ -153,7 +146,7 @@ impl Pipeline {
         of: Option<&str>,
         now: DateTime<Utc>,
     ) -> Result<String, String> {
-        let subject = self.told_subject(key)?;
+        let subject = self.grouped_subject(key)?;
         let Some(who) = self.groups.of(&subject).and_then(|group| group.acknowledged()).cloned() else {
             return Err(format!("`{key}` is not acknowledged"));
         };
@@ -162,8 +155,8 @@ impl Pipeline {
         }
         let note = format!("acknowledgement by {} withdrawn by {author}", who.author);
         for subject in self.groups.acknowledge(&subject, None, &note, now) {
-            self.effects.decide(&subject, DecisionReason::Acknowledged, note.clone(), now);
-            self.effects.acknowledged.push((subject, None));
+            self.context.effects.decide(&subject, DecisionReason::Acknowledged, note.clone(), now);
+            self.context.effects.acknowledged.push((subject, None));
         }
         Ok(format!("{key} {note}"))
     }
@@ -194,18 +187,9 @@ impl Pipeline {
 
     /// Resolves the open incident of a subject. Returns whether there was one.
     fn close_by_hand(&mut self, subject: &Subject, by: &str, now: DateTime<Utc>) -> bool {
-        let before = self.incident(subject).map(|open| open.severity);
-        let judgement = if subject.is_agent() {
-            self.agent.close(by, now)
-        } else if subject.slo_of().is_some() {
-            self.budgets.alert_states.get_mut(subject).and_then(|watch| watch.close(by, now))
-        } else {
-            self.alert_states.get_mut(subject).and_then(|watch| watch.close(by, now))
-        };
-        let Some(judgement) = judgement else { return false };
-        self.count(before, None);
-        self.effects.alert_states.insert(subject.clone());
-        self.take(judgement, None, now);
+        let Some(evaluation) = self.states.close(subject, by, now) else { return false };
+        self.context.effects.alert_states.insert(subject.clone());
+        self.pass(evaluation, None, now);
         true
     }
 }

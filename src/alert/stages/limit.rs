@@ -1,4 +1,4 @@
-//! The rate limit, the last stage of the pipeline: a maximum number of notifications per receiver and hour, followed by
+//! The limit stage, the last one of the pipeline: a maximum number of notifications per receiver and hour, followed by
 //! one digest of the suppressed ones. Pure.
 //!
 //! All notifications except `resolved` are counted. One passes if fewer than the maximum number of equal or higher
@@ -13,8 +13,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use super::effects::Effects;
-use super::timers::{Timer, Timers};
+use crate::alert::effects::Effects;
+use crate::alert::timers::{Timer, Timers};
 use crate::incident::{DecisionReason, Event, Incident, Notification, RelatedIncident};
 use crate::names::suppressed;
 use crate::notify::Alerting;
@@ -57,7 +57,8 @@ struct RateLimitedNotification {
     /// Number of other incidents in the group.
     others: usize,
     /// Whether the receiver was notified of the group before.
-    told: bool,
+    #[serde(rename = "told")]
+    notified: bool,
     since: DateTime<Utc>,
 }
 
@@ -88,7 +89,7 @@ impl Timers for RateLimiter {
 
 impl RateLimiter {
     /// Sets the limits of the receivers from a new configuration.
-    pub fn alerting(&mut self, alerting: &Alerting) {
+    pub fn set_alerting(&mut self, alerting: &Alerting) {
         let limit = |receiver: &crate::notify::Receiver| Some((receiver.name.clone(), receiver.limit?));
         self.per_hour = alerting.receivers.iter().filter_map(limit).collect();
     }
@@ -125,7 +126,7 @@ impl RateLimiter {
         let severity = notification.incident.severity;
         if notification.event == Event::Resolved {
             match kept {
-                Some(kept) if !kept.told => {
+                Some(kept) if !kept.notified => {
                     let detail = format!("resolved before {receiver} was notified; included in its digest");
                     effects.suppress(suppressed::RATE_LIMITED, 1);
                     effects.decide(&notification.incident.subject, DecisionReason::RateLimited, detail, now);
@@ -149,20 +150,20 @@ impl RateLimiter {
                 "{event}: {receiver} reached its limit of {limit} notifications per hour; included in its digest at {at}"
             );
             effects.decide(&notification.incident.subject, DecisionReason::RateLimited, detail, now);
-            let told = kept.as_ref().map_or(notification.event != Event::Opened, |kept| kept.told);
+            let notified = kept.as_ref().map_or(notification.event != Event::Opened, |kept| kept.notified);
             let since = kept.map_or(now, |kept| kept.since);
             let others = notification.others.len() + notification.uncounted;
             self.hold(
                 &receiver,
                 notification.key,
-                RateLimitedNotification { incident: notification.incident, others, told, since },
+                RateLimitedNotification { incident: notification.incident, others, notified, since },
             );
             return;
         }
         budget.page(severity, now);
         self.touched.insert((receiver.clone(), None));
         self.forget(&receiver, &notification.key);
-        if kept.is_some_and(|kept| !kept.told) {
+        if kept.is_some_and(|kept| !kept.notified) {
             // The first notification to a receiver has to be an opening.
             notification.event = Event::Opened;
         }
@@ -268,7 +269,7 @@ fn digest(
         others,
         opens: held
             .iter()
-            .filter(|(_, kept)| !kept.told && kept.incident.is_open())
+            .filter(|(_, kept)| !kept.notified && kept.incident.is_open())
             .map(|(key, _)| key.clone())
             .collect(),
         note: Some(format!("{} {what} rate-limited in the last hour{also}", held.len())),

@@ -15,8 +15,8 @@ use std::fmt;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::conclusive_verdict::ConclusiveVerdict;
-use super::timers::{Timer, Timers};
+use crate::alert::conclusive_verdict::ConclusiveVerdict;
+use crate::alert::timers::{Timer, Timers};
 use crate::incident::{Decision, DecisionReason};
 use crate::outcome::Outcome;
 use crate::scenario::{AlertPolicy, Scenario};

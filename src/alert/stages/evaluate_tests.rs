@@ -1,87 +1,40 @@
 //! Timelines as data: the events of the state machine, and no others.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::alert::agent::{AgentAlertState, Ticked};
-use crate::scenario::{Lookup, LookupError};
-use crate::scenario::{ScenarioKind, load};
-
-struct Nothing;
-
-impl Lookup for Nothing {
-    fn env(&self, name: &str) -> Result<String, LookupError> {
-        Err(LookupError::Missing(name.to_owned()))
-    }
-    fn file(&self, path: &std::path::Path, _: &str) -> Result<Vec<u8>, LookupError> {
-        Err(LookupError::Missing(path.display().to_string()))
-    }
-}
+use crate::alert::fixtures::{self, at, scenario_text};
+use crate::incident::Event;
+use crate::scenario::{AlertPolicy, Severity};
 
 /// Creates a scenario with a policy in YAML: `after: 2 of 3, recover_after: 2`.
 fn scenario(policy: &str) -> Scenario {
-    let text = format!("checks:\n  shop: {{tcp: \"a:1\", alert: {{{policy}}}}}\n");
-    let loaded = load("shop.yaml", &text, &Nothing);
-    assert_eq!(loaded.diagnostics, [], "{text}");
-    (*loaded.scenarios[0]).clone()
-}
-
-fn at(second: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp(1_800_000_000 + second, 0).expect("a time")
+    scenario_text(&format!("checks:\n  shop: {{tcp: \"a:1\", alert: {{{policy}}}}}\n"))
 }
 
 fn run(number: u128) -> RunId {
     RunId(uuid::Uuid::from_u128(number))
 }
 
-/// Creates an outcome by letter: P passed, D degraded, F failed, U unknown, L lost, N not seen.
+/// Creates an outcome by letter, with a number as its run id.
 fn outcome(scenario: &str, letter: char, number: u128, second: i64) -> Outcome {
-    let (verdict, reason) = match letter {
-        'P' => (Verdict::Passed, None),
-        'D' => (Verdict::Degraded, Some(Reason::Budget)),
-        'F' => (Verdict::Failed, Some(Reason::Status)),
-        'U' => (Verdict::Unknown, Some(Reason::Browser)),
-        'L' => (Verdict::Unknown, Some(Reason::Lost)),
-        'N' => (Verdict::Unknown, Some(Reason::NotSeen)),
-        other => panic!("no outcome is called {other}"),
-    };
-    Outcome {
-        run: run(number),
-        seq: 0,
-        streak: None,
-        scenario: scenario.into(),
-        name: scenario.into(),
-        kind: ScenarioKind::Tcp,
-        location: "here".into(),
-        due_at: at(second),
-        started_at: at(second),
-        ended_at: at(second),
-        duration: Duration::ZERO,
-        verdict,
-        reason,
-        message: None,
-        failed_step: None,
-        steps: Vec::new(),
-        evidence: Vec::new(),
-        browser: None,
-        differences: Vec::new(),
-    }
+    Outcome { run: run(number), ..fixtures::outcome(scenario, letter, second) }
 }
 
-fn event(judgement: &Evaluation) -> Option<String> {
-    let (event, incident) = judgement.told.as_ref()?;
-    Some(format!("{} {} #{}", event.as_str(), incident.severity, incident.opening))
+fn event(result: &Evaluation) -> Option<String> {
+    let (event, incident) = result.event.as_ref()?;
+    Some(format!("{} {} #{}", event.as_str(), incident.severity, incident.sequence))
 }
 
 /// Plays a timeline: letters, `x` for the removal of the scenario, `{…}` for a reload with another policy. Returns the
 /// events as `position event severity #opening`, with runs counted from 1.
-fn told(policy: &str, timeline: &str) -> Vec<String> {
+fn sent(policy: &str, timeline: &str) -> Vec<String> {
     let mut scenario = scenario(policy);
     let mut watch = AlertState::default();
-    let mut told = Vec::new();
+    let mut sent = Vec::new();
     let mut position: u32 = 0;
     for word in timeline.split_whitespace() {
         if let Some(policy) = word.strip_prefix('{').and_then(|word| word.strip_suffix('}')) {
@@ -90,30 +43,30 @@ fn told(policy: &str, timeline: &str) -> Vec<String> {
         }
         position += 1;
         let second = i64::from(position) * 60;
-        let judgement = match word {
+        let result = match word {
             "x" => watch.remove(crate::incident::Ending::Removed, at(second)),
             letter => {
                 let letter = letter.chars().next().expect("a letter");
                 let outcome = outcome("shop", letter, position.into(), second);
-                let judgement = watch.advance(&scenario, &outcome, None);
+                let result = watch.advance(&scenario, &outcome, None);
                 let after = watch.clone();
-                assert_eq!(watch.advance(&scenario, &outcome, None), None, "judged twice");
+                assert_eq!(watch.advance(&scenario, &outcome, None), None, "evaluated twice");
                 assert_eq!(watch, after, "an outcome that was judged changed the state");
-                judgement
+                result
             }
         };
         // The state survives storing.
         let stored = serde_json::to_string(&watch).expect("plain data");
         watch = serde_json::from_str(&stored).expect("reads back");
-        told.extend(judgement.as_ref().and_then(event).map(|event| format!("{position} {event}")));
+        sent.extend(result.as_ref().and_then(event).map(|event| format!("{position} {event}")));
     }
-    told
+    sent
 }
 
 #[test]
 fn timelines() {
     let check = |policy: &str, timeline: &str, expected: &[&str]| {
-        assert_eq!(told(policy, timeline), expected, "{policy}: {timeline}");
+        assert_eq!(sent(policy, timeline), expected, "{policy}: {timeline}");
     };
     // Consecutive runs.
     check(
@@ -184,9 +137,9 @@ fn a_decision_says_why() {
     let mut watch = AlertState::default();
     let mut shown = Vec::new();
     for (number, letter) in (1..).zip("PFUFFPFPP".chars()) {
-        let judgement = watch.advance(&scenario, &outcome("shop", letter, number, 0), None).expect("judged");
-        assert_eq!(judgement.decision.run, Some(run(number)));
-        shown.push(format!("{} {}", judgement.decision.reason.as_str(), judgement.decision.detail));
+        let result = watch.advance(&scenario, &outcome("shop", letter, number, 0), None).expect("evaluated");
+        assert_eq!(result.decision.run, Some(run(number)));
+        shown.push(format!("{} {}", result.decision.reason.as_str(), result.decision.detail));
     }
     assert_eq!(
         shown,
@@ -211,8 +164,8 @@ fn an_incident_remembers_its_last_bad_run() {
     let last = ('D', 'D', 'F', 'P');
     let mut evaluation = |letter, number: u128| {
         let minute = i64::try_from(number).expect("small") * 60;
-        let judgement = watch.advance(&scenario, &outcome("shop", letter, number, minute), None).expect("judged");
-        judgement.told.map(|(_, incident)| incident).or_else(|| watch.open.clone())
+        let result = watch.advance(&scenario, &outcome("shop", letter, number, minute), None).expect("evaluated");
+        result.event.map(|(_, incident)| incident).or_else(|| watch.open().cloned())
     };
     assert_eq!(evaluation(last.0, 1), None);
     let opened = evaluation(last.1, 2).expect("opened");
@@ -230,15 +183,15 @@ fn an_incident_remembers_its_last_bad_run() {
 fn agent(scenarios: usize, timeline: &str) -> Vec<String> {
     let mut agent = AgentAlertState::default();
     let mut in_a_row: BTreeMap<String, u32> = BTreeMap::new();
-    let mut told = Vec::new();
+    let mut sent = Vec::new();
     for (number, line) in (1..).zip(timeline.split(',')) {
         let words: Vec<&str> = line.split_whitespace().collect();
         let second: i64 = words[0].parse().expect("a second");
         let evaluation = |ticked| match ticked {
-            Ticked::Judged(judgement) => *judgement,
+            Ticked::Evaluated(result) => *result,
             Ticked::Also(news) => panic!("nothing else is wrong: {news}"),
         };
-        let mut judgements = vec![agent.tick("waw-1", at(second)).map(evaluation)];
+        let mut results = vec![agent.tick("waw-1", at(second)).map(evaluation)];
         if let [_, name, letter] = words[..] {
             let outcome = outcome(name, letter.chars().next().expect("a letter"), number, second);
             let unknown = in_a_row.entry(name.to_owned()).or_default();
@@ -247,16 +200,16 @@ fn agent(scenarios: usize, timeline: &str) -> Vec<String> {
                 "L" | "N" => *unknown,
                 _ => 0,
             };
-            judgements.push(agent.advance(&outcome, *unknown, scenarios));
+            results.push(agent.advance(&outcome, *unknown, scenarios));
             let after = agent.clone();
-            assert_eq!(agent.advance(&outcome, *unknown, scenarios), None, "{line}: judged twice");
+            assert_eq!(agent.advance(&outcome, *unknown, scenarios), None, "{line}: evaluated twice");
             assert_eq!(agent, after);
         }
         let stored = serde_json::to_string(&agent).expect("plain data");
         agent = serde_json::from_str(&stored).expect("reads back");
-        told.extend(judgements.iter().flatten().filter_map(event).map(|event| format!("{second} {event}")));
+        sent.extend(results.iter().flatten().filter_map(event).map(|event| format!("{second} {event}")));
     }
-    told
+    sent
 }
 
 #[test]
@@ -356,16 +309,16 @@ proptest! {
         let (mut watch, mut naive) = (AlertState::default(), Naive::default());
         let mut is_open = false;
         for (number, letter) in (1..).zip(&letters) {
-            let judgement = watch.advance(&scenario, &outcome("shop", *letter, number, 0), None).expect("judged");
-            let told = judgement.told.as_ref().map(|(event, _)| *event);
-            prop_assert_eq!(told, naive.advance(&scenario.alert, *letter), "run {} of {:?}", number, letters);
-            match told {
+            let result = watch.advance(&scenario, &outcome("shop", *letter, number, 0), None).expect("evaluated");
+            let sent = result.event.as_ref().map(|(event, _)| *event);
+            prop_assert_eq!(sent, naive.advance(&scenario.alert, *letter), "run {} of {:?}", number, letters);
+            match sent {
                 Some(Event::Opened) => { prop_assert!(!is_open); is_open = true; }
                 Some(Event::Updated) => prop_assert!(is_open),
                 Some(Event::Resolved) => { prop_assert!(is_open); is_open = false; }
                 Some(Event::Reminder | Event::Digest) | None => {}
             }
-            prop_assert_eq!(watch.open.is_some(), is_open);
+            prop_assert_eq!(watch.open().is_some(), is_open);
         }
     }
 }
