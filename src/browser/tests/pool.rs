@@ -1,5 +1,6 @@
 //! The pool: warm sessions, and isolation between runs.
 
+use super::super::errors::CommandError;
 use super::super::processes;
 use super::*;
 use crate::names::Reason;
@@ -232,30 +233,35 @@ async fn a_page_that_takes_too_much_memory_ends_its_session() {
     browsers.shutdown().await;
 }
 
-/// The page of the driver's `BiDi` implementation must not be laid out: it lists every message.
+/// The page of the driver's `BiDi` implementation must not be laid out: it lists every message. The full browser shows it
+/// in no window.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_drivers_own_page_is_minimized() {
     for headless in [crate::scenario::Headless::Shell, crate::scenario::Headless::Full] {
         let folder = Temporary::new();
         let browsers = configured(&folder, Config { headless, ..Config::default() });
         let mut page = browsers.open(ContextOptions::default(), soon()).await.unwrap();
+        let is_shell = page.session().program.is_some();
         let mut states = Vec::new();
-        let targets = cdp(&mut page, "Target.getTargets", serde_json::json!({})).await;
+        let targets = cdp(&mut page, "Target.getTargets", serde_json::json!({})).await.unwrap();
         for target in targets["targetInfos"].as_array().unwrap() {
             let id = serde_json::json!({"targetId": target["targetId"]});
-            let window = cdp(&mut page, "Browser.getWindowForTarget", id).await;
+            let Ok(window) = cdp(&mut page, "Browser.getWindowForTarget", id).await else { continue };
             let is_drivers = target["title"] == "BiDi-CDP Mapper";
             states.push((is_drivers, window["bounds"]["windowState"].as_str().unwrap().to_owned()));
         }
         states.sort();
         states.dedup();
-        assert_eq!(states, [(false, "normal".to_owned()), (true, "minimized".to_owned())], "{headless:?}");
+        let mut expected = vec![(false, "normal".to_owned())];
+        expected.extend(is_shell.then(|| (true, "minimized".to_owned())));
+        states.retain(|(is_drivers, _)| is_shell || !is_drivers);
+        assert_eq!(states, expected, "{headless:?}");
         page.close().await;
         browsers.shutdown().await;
     }
 }
 
-async fn cdp(page: &mut Page, method: &str, params: serde_json::Value) -> serde_json::Value {
+async fn cdp(page: &mut Page, method: &str, params: serde_json::Value) -> Result<serde_json::Value, CommandError> {
     let command = serde_json::json!({"method": method, "params": params});
-    page.ask("goog:cdp.sendCommand", command, SOON).await.unwrap()["result"].take()
+    page.ask("goog:cdp.sendCommand", command, SOON).await.map(|mut answer| answer["result"].take())
 }
