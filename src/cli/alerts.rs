@@ -158,8 +158,7 @@ macro_rules! or_refuse {
 /// Returns the author of a command: the given one, or the name of the user who runs the program.
 fn author_of(given: Option<String>) -> Result<String, String> {
     let own = || nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name);
-    let found = given.filter(|name| !name.is_empty()).or_else(own);
-    found.ok_or_else(|| "the current user has no name; set one with --author".to_owned())
+    given.or_else(own).ok_or_else(|| "the current user has no name; set one with --author".to_owned())
 }
 
 /// Runs the command and prints the result.
