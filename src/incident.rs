@@ -46,6 +46,9 @@ pub struct Incident {
     pub location: String,
     /// Opening time: the end of the run that opened the incident.
     pub opened_at: DateTime<Utc>,
+    /// End of the first bad run that led to the opening, if that was an earlier run than the one that opened it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began_at: Option<DateTime<Utc>>,
     /// Run that opened the incident.
     pub opened_by: RunId,
     /// Time of resolving; absent while the incident is open.
@@ -73,7 +76,7 @@ pub struct Incident {
     /// Runbook URL: `alert.runbook` of the scenario.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runbook: Option<String>,
-    /// Number of bad runs since the opening run, which is included.
+    /// Number of bad runs since the first one that led to the opening, which is included.
     pub bad_runs: u64,
     /// Number of events that caused notifications.
     pub events: u32,
@@ -163,6 +166,7 @@ impl Incident {
             severity: Severity::Warning,
             location: outcome.location.clone(),
             opened_at: outcome.ended_at,
+            began_at: None,
             opened_by: outcome.run,
             resolved_at: None,
             resolved_by: None,
@@ -198,6 +202,7 @@ impl Incident {
             severity: Severity::Warning,
             location: location.to_owned(),
             opened_at: now,
+            began_at: None,
             opened_by: none,
             resolved_at: None,
             resolved_by: None,
@@ -230,6 +235,11 @@ impl Incident {
     /// string that has to be parsed each time.
     pub fn since(&self) -> String {
         format!("open since {}", self.opened_at.naive_utc().trunc_subsecs(0))
+    }
+
+    /// Returns the time since which the subject is bad: the end of the first bad run.
+    pub fn began(&self) -> DateTime<Utc> {
+        self.began_at.unwrap_or(self.opened_at)
     }
 
     /// Returns whether the incident is still open.

@@ -75,7 +75,10 @@ impl FailureFingerprint {
             None => reason.to_owned(),
         };
         let brief = match outcome.failed_step {
-            Some(index) if outcome.steps.len() > 1 => format!("{brief} at step {}", index + 1),
+            Some(index) if outcome.steps.len() > 1 => {
+                let name = step.map(|step| step.name.as_str()).unwrap_or_default();
+                format!("{brief} at {}", scenario.step_number(name, index))
+            }
             _ => brief,
         };
         let whole_host = host.is_some() && is_host_failure(outcome, status);

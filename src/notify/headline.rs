@@ -44,7 +44,7 @@ pub fn headline(notification: &Notification) -> String {
     }
     let still = match notification.event {
         Event::Reminder => {
-            format!(" for {}, since {}", lasted(incident, notification.queued_at), minute(incident.opened_at))
+            format!(" for {}, since {}", lasted(incident, notification.queued_at), minute(incident.began()))
         }
         _ => String::new(),
     };
@@ -158,9 +158,9 @@ fn mentions(line: &str, target: &str) -> bool {
     line.contains(target) || (!host.is_empty() && line.contains(host))
 }
 
-/// Returns the time for which an incident has been open, rounded to seconds, or to minutes from one hour.
+/// Returns the time since the first bad run of an incident, rounded to seconds, or to minutes from one hour.
 fn lasted(incident: &Incident, until: DateTime<Utc>) -> HumanDuration {
-    let seconds = (until - incident.opened_at).num_seconds().unsigned_abs();
+    let seconds = (until - incident.began()).num_seconds().unsigned_abs();
     HumanDuration(Duration::from_secs(if seconds >= 3600 { seconds / 60 * 60 } else { seconds }))
 }
 

@@ -57,7 +57,7 @@ target: {{ target }}
 source: {{ place }}
 {% endif %}
 location: {{ location }}
-since: {{ opened_at }}{% if resolved_at %}, until {{ resolved_at }} ({{ lasted }}){% endif %}
+since: {{ began_at }}{% if resolved_at %}, until {{ resolved_at }} ({{ lasted }}){% endif %}
 
 {% if others %}
 also affected ({{ others|length + omitted }}):
@@ -71,7 +71,7 @@ also affected ({{ others|length + omitted }}):
 {% endif %}";
 
 /// Names available to templates.
-pub const NAMES: [&str; 33] = [
+pub const NAMES: [&str; 34] = [
     "headline",
     "event",
     "severity",
@@ -87,6 +87,7 @@ pub const NAMES: [&str; 33] = [
     "step",
     "place",
     "run",
+    "began_at",
     "opened_at",
     "resolved_at",
     "lasted",
@@ -220,7 +221,7 @@ pub(super) fn moment(at: DateTime<Utc>) -> String {
 
 fn names(notification: &Notification, links: &Links) -> Value {
     let incident = &notification.incident;
-    let lasted = incident.resolved_at.map(|end| (end - incident.opened_at).to_std().unwrap_or_default());
+    let lasted = incident.resolved_at.map(|end| (end - incident.began()).to_std().unwrap_or_default());
     // Limited, so that rendering is limited as well.
     let text = |text: &str| truncate::bytes(text, LONGEST);
     let some = |value: &Option<String>| value.as_deref().map(text);
@@ -239,7 +240,7 @@ fn names(notification: &Notification, links: &Links) -> Value {
         "verdict": incident.verdict.as_str(), "reason": incident.reason.map(Reason::as_str),
         "message": incident.message.as_deref().map(text), "step": some(&incident.step), "place": some(&incident.place),
         "difference": incident.difference.as_deref().map(text),
-        "run": incident.last_run.to_string(), "opened_at": moment(incident.opened_at),
+        "run": incident.last_run.to_string(), "began_at": moment(incident.began()), "opened_at": moment(incident.opened_at),
         "resolved_at": incident.resolved_at.map(moment), "lasted": lasted.map(|lasted| HumanDuration(lasted).to_string()),
         "bad_runs": incident.bad_runs, "note": some(&notification.note),
         "others": notification.others.iter().map(other).collect::<Vec<_>>(), "omitted": notification.uncounted,
@@ -285,6 +286,7 @@ pub(super) fn sample() -> Notification {
         severity: Severity::Critical,
         location: "waw-1".into(),
         opened_at: at(0),
+        began_at: None,
         opened_by: RunId(uuid::Uuid::nil()),
         resolved_at: Some(at(750)),
         resolved_by: None,

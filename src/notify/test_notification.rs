@@ -79,6 +79,7 @@ fn incident(receiver: &str, location: &str, now: DateTime<Utc>) -> Incident {
         severity: Severity::Info,
         location: location.to_owned(),
         opened_at: now,
+        began_at: None,
         opened_by: RunId(uuid::Uuid::nil()),
         resolved_at: None,
         resolved_by: None,

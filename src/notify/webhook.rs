@@ -67,6 +67,7 @@ pub(super) fn body(notification: &Notification, message: &Message, links: &Links
         "place": incident.place,
         "run": incident.last_run,
         "bad_runs": incident.bad_runs,
+        "began_at": time(incident.began()),
         "opened_at": time(incident.opened_at),
         "resolved_at": incident.resolved_at.map(time),
         "target": incident.target,

@@ -388,7 +388,7 @@ impl RunRecorder {
             let Some(span) = failure.span.or_else(|| state.spans.get(&index).copied()) else { continue };
             let source = self.scenario.source_of(&step.place);
             let shown = Diagnostic::error(source, span, format!("{} ({})", failure.message, failure.reason))
-                .context(format!("step {}, {}", index + 1, step.name))
+                .context(format!("{}, {}", self.scenario.step_number(&step.name, index), step.name))
                 .render_as(verdict.as_str(), false);
             step.snippet = Some(self.masker.masked(&shown));
         }

@@ -47,8 +47,8 @@ pub fn scenario_files() -> Json {
             "else": map(&[FRAGMENT], &["steps"]),
         },
         "$defs": {
-            "steps": {"type": "array", "minItems": 1, "items": by_first_key(steps)},
-            "check": by_first_key(checks.collect()),
+            "steps": {"type": "array", "minItems": 1, "items": by_first_key(&steps)},
+            "check": by_first_key(&checks.collect::<Vec<_>>()),
             "target": map(&[&ROLE_KEYS, HOW, TARGET_BESIDE], &[]),
             "matcher": {"if": {"type": "object"}, "then": matcher, "else": value},
             "number": any_type(&["number", "string"]),
@@ -60,9 +60,9 @@ pub fn scenario_files() -> Json {
 
 /// Tells alternatives apart by a key that each of them requires, so that an error is that of the one that was meant and
 /// not of all of them.
-fn by_first_key(alternatives: Vec<(&str, Json)>) -> Json {
+fn by_first_key(alternatives: &[(&str, Json)]) -> Json {
     let mut known = Map::new();
-    for (_, schema) in &alternatives {
+    for (_, schema) in alternatives {
         for name in schema["properties"].as_object().into_iter().flat_map(Map::keys) {
             known.insert(name.clone(), Json::Null);
         }

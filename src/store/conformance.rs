@@ -116,6 +116,7 @@ pub(super) fn incident(subject: &str, opening: u64, second: i64, resolved: Optio
         severity: Severity::Critical,
         location: "here".into(),
         opened_at: at(second),
+        began_at: None,
         opened_by: run(1),
         resolved_at: resolved.map(at),
         resolved_by: None,

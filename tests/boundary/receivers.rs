@@ -39,6 +39,7 @@ fn incident(subject: &str, service: &str, opened_at: DateTime<Utc>) -> Incident 
         severity: Severity::Critical,
         location: "waw-1".into(),
         opened_at,
+        began_at: None,
         opened_by: RunId::new(),
         resolved_at: None,
         resolved_by: None,

@@ -489,7 +489,7 @@ async fn one_commit_holds_all_that_belongs_together(url: &str) {
     assert_eq!(store.recent(Some("shop"), 10).await.unwrap().len(), 3);
     assert_eq!(store.recent(Some("nobody"), 10).await.unwrap().len(), 1);
     let incident = store.incident("shop:1").await.unwrap().expect("is kept");
-    assert_eq!((incident.bad_runs, incident.receivers.join(" ")), (2, "on-call team".to_owned()));
+    assert_eq!((incident.bad_runs, incident.receivers.join(" ")), (3, "on-call team".to_owned()));
     assert_eq!(queued(&store, "on-call").await, ["opened shop:1"]);
     assert_eq!(queued(&store, "team").await, ["opened shop:1"]);
     let decisions = store.decisions(&Subject::from("shop"), 10).await.unwrap();

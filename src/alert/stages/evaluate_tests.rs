@@ -169,10 +169,11 @@ fn an_incident_remembers_its_last_bad_run() {
     };
     assert_eq!(evaluation(last.0, 1), None);
     let opened = evaluation(last.1, 2).expect("opened");
-    assert_eq!((opened.opened_at, opened.opened_by, opened.bad_runs, opened.events), (at(120), run(2), 1, 1));
+    assert_eq!((opened.opened_at, opened.opened_by, opened.bad_runs, opened.events), (at(120), run(2), 2, 1));
+    assert_eq!(opened.began(), at(60), "it began with the first bad run");
     let later = evaluation(last.2, 3).expect("open");
     assert_eq!((later.verdict, later.reason, later.last_run), (Verdict::Failed, Some(Reason::Status), run(3)));
-    assert_eq!((later.bad_runs, later.events, later.opened_by), (2, 1, run(2)));
+    assert_eq!((later.bad_runs, later.events, later.opened_by), (3, 1, run(2)));
     let still = evaluation(last.3, 4).expect("open");
     assert_eq!((still.last_run, still.is_open()), (run(3), true));
     let resolved = evaluation('P', 5).expect("resolved");

@@ -17,6 +17,9 @@ use crate::scenario::{AlertPolicy, Scenario, Severity};
 pub struct Threshold {
     /// Last conclusive runs, or rounds of several locations, oldest first. The length is the m of `alert.after`.
     window: VecDeque<ConclusiveVerdict>,
+    /// End of the first bad run since the window had none. `None` if it has none now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bad_since: Option<DateTime<Utc>>,
     /// Number of consecutive good runs.
     good: u32,
     /// Number of incidents so far.
@@ -64,6 +67,11 @@ impl Threshold {
         self.window.push_back(verdict);
         while self.window.len() > policy.of as usize {
             self.window.pop_front();
+        }
+        if !self.window.iter().any(|verdict| verdict.is_bad(policy)) {
+            self.bad_since = None;
+        } else if verdict.is_bad(policy) {
+            self.bad_since.get_or_insert(outcome.ended_at);
         }
         match verdict {
             verdict if verdict.is_bad(policy) => self.bad(scenario, outcome, location),
@@ -125,6 +133,9 @@ impl Threshold {
             severity,
             location: location.to_owned(),
             runbook: policy.runbook.clone(),
+            began_at: self.bad_since.filter(|at| *at < outcome.ended_at),
+            // The run that opens it is counted below.
+            bad_runs: u64::from(bad.saturating_sub(1)),
             ..Incident::opened(Subject::from(&outcome.scenario), self.openings, outcome)
         };
         note_bad_run(&mut incident, outcome);
@@ -135,7 +146,7 @@ impl Threshold {
     fn good(&mut self, policy: &AlertPolicy, outcome: &Outcome) -> Evaluation {
         self.good = self.good.saturating_add(1);
         if self.closed.take().is_some() {
-            self.window.clear();
+            self.forget_runs();
         }
         if self.open.is_none() {
             return self.evaluation(outcome, DecisionReason::Good, String::new(), None);
@@ -149,8 +160,13 @@ impl Threshold {
             open.resolved_by = Some(outcome.run);
         }
         // Runs that led to the resolved incident must not help to open the next one.
-        self.window.clear();
+        self.forget_runs();
         self.evaluation(outcome, DecisionReason::Resolved, detail, Some(Event::Resolved))
+    }
+
+    fn forget_runs(&mut self) {
+        self.window.clear();
+        self.bad_since = None;
     }
 
     /// Resolves the open incident on behalf of a person.
@@ -166,7 +182,7 @@ impl Threshold {
         self.closed = None;
         let evaluation = ended(&mut self.open, ending, now)?;
         self.good = 0;
-        self.window.clear();
+        self.forget_runs();
         Some(evaluation)
     }
 

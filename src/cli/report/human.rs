@@ -134,7 +134,7 @@ fn failure(
     let span = failure.span.unwrap_or_default();
     let mut diagnostic =
         Diagnostic::error(scenario.source_of(&step.place), span, format!("{} ({})", failure.message, failure.reason))
-            .context(format!("step {}, {}", index + 1, step.name));
+            .context(format!("{}, {}", scenario.step_number(&step.name, index), step.name));
     for (word, value) in [("expected", &failure.expected), ("actual", &failure.seen)] {
         if let Some(value) = value {
             diagnostic = diagnostic.note(format!("{word}: {value}"));

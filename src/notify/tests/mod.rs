@@ -39,6 +39,7 @@ fn incident(opening: u64) -> Incident {
         severity: Severity::Critical,
         location: "waw-1".into(),
         opened_at: at(0),
+        began_at: None,
         opened_by: RunId(uuid::Uuid::from_u128(1)),
         resolved_at: None,
         resolved_by: None,

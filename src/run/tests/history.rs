@@ -146,14 +146,16 @@ async fn each_outcome_advances_what_is_usual_and_a_restart_changes_nothing() {
     let tools = RunServices { baseline: Some(baseline.clone()), ..tools(Given::default(), &folder) };
     let verdict = async || run(&scenario, &tools, RunRequest::default()).await.verdict;
     assert_eq!(verdict().await, Verdict::Passed, "nothing is known yet");
-    let quick: Vec<_> = (0..25).map(|at| earlier(&scenario, at, Duration::from_millis(1), Verdict::Passed)).collect();
+    // Ten minutes apart, so that no slot of the baseline has more runs than it keeps.
+    let earlier = |at: i64, took, verdict| earlier(&scenario, at * 10, took, verdict);
+    let quick: Vec<_> = (0..25).map(|at| earlier(at, Duration::from_millis(1), Verdict::Passed)).collect();
     for outcome in &quick {
         baseline.outcome(outcome);
     }
     store.commit(&Batch { outcomes: quick, ..Batch::default() }).await.unwrap();
     assert_eq!(verdict().await, Verdict::Failed);
     assert_eq!(run_against(&store, &scenario).await.verdict, Verdict::Failed, "after a restart");
-    let long: Vec<_> = (0..35).map(|at| earlier(&scenario, at, Duration::from_secs(60), Verdict::Degraded)).collect();
+    let long: Vec<_> = (0..35).map(|at| earlier(at, Duration::from_secs(60), Verdict::Degraded)).collect();
     for outcome in &long {
         baseline.outcome(outcome);
     }

@@ -88,6 +88,22 @@ impl Scenario {
         deep(&self.steps, false).chain(deep(&self.finally, true))
     }
 
+    /// Returns the number of the step with this name, as messages about the file have it: `step 2.1` is the first one in
+    /// the group that is the second step, `finally step 1` the first one under `finally`. A test case of a program is no
+    /// step of the file and has its position in the report, `index`.
+    pub fn step_number(&self, name: &str, index: usize) -> String {
+        let mut places = Vec::new();
+        for PlacedStep { step, depth, index, is_finally } in self.steps_deep() {
+            places.truncate(depth);
+            places.push((index + 1).to_string());
+            if step.name == name {
+                let list = if is_finally { "finally step" } else { "step" };
+                return format!("{list} {}", places.join("."));
+            }
+        }
+        format!("step {}", index + 1)
+    }
+
     /// Returns whether any step needs a browser.
     pub fn needs_browser(&self) -> bool {
         self.steps_deep().any(|at| !at.step.when.is_empty() || matches!(at.step.action, Action::Page(_)))

@@ -92,7 +92,7 @@ fn of_change(change: &Change) -> Document {
             "module": "wachta",
             "action": format!("incident-{transition}"),
             "id": id,
-            "start": time(incident.opened_at),
+            "start": time(incident.began()),
             "end": incident.resolved_at.map(time),
             "reference": incident.runbook,
             "severity": incident.severity as u8 + 1,

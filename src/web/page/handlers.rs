@@ -224,9 +224,9 @@ async fn incident_page(state: &State, frame: &PageLayout, key: &str) -> Page {
     let scenario = found.subject.scenario().map(ScenarioId::as_str);
     let all = state.store.recent(scenario, RUNS_OF_INCIDENT).await?;
     let of_it: Vec<&Outcome> = all.iter().filter(|run| view::concerns(run, &found.subject)).collect();
-    let during = of_it.iter().filter(|run| (found.opened_at..=until).contains(&run.ended_at));
+    let during = of_it.iter().filter(|run| (found.began()..=until).contains(&run.ended_at));
     // The runs that led to the incident are shown as well.
-    let before = of_it.iter().filter(|run| run.ended_at < found.opened_at).take(5);
+    let before = of_it.iter().filter(|run| run.ended_at < found.began()).take(5);
     let runs: Vec<Outcome> = during.chain(before).take(60).map(|run| (**run).clone()).collect();
     let decisions = state.store.decisions(&found.subject, 50).await?;
     let raised: Vec<DecisionRow> = decisions

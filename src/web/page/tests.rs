@@ -200,6 +200,7 @@ impl Fixture {
             severity: Severity::Critical,
             location: "<b>waw".into(),
             opened_at: run.ended_at,
+            began_at: None,
             opened_by: run.run,
             resolved_at: None,
             resolved_by: None,
