@@ -42,7 +42,16 @@ pub(super) struct RunRecorder {
 #[derive(Clone, Copy)]
 struct Clock {
     started_at: DateTime<Utc>,
+    /// Later than `started_at` by the excluded time.
     started: Instant,
+    /// Time that is not part of the duration.
+    excluded: Duration,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { started_at: Utc::now(), started: Instant::now(), excluded: Duration::ZERO }
+    }
 }
 
 #[derive(Default)]
@@ -81,7 +90,7 @@ impl RunRecorder {
             location: tools.location.clone(),
             run: ticket.run,
             due_at: ticket.due_at.unwrap_or(started_at),
-            clock: Mutex::new(Clock { started_at, started: Instant::now() }),
+            clock: Mutex::new(Clock { started_at, ..Clock::start() }),
             masker: Masker::default(),
             progress: ticket.progress.clone(),
             state: Mutex::default(),
@@ -94,8 +103,7 @@ impl RunRecorder {
 
     /// Restarts the clock of the run; everything before was preparation.
     pub(super) fn start_clock(&self) {
-        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) =
-            Clock { started_at: Utc::now(), started: Instant::now() };
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Clock::start();
     }
 
     /// Returns the start of the run.
@@ -184,7 +192,10 @@ impl RunRecorder {
     /// Excludes the time spent on data for later comparisons from the measured duration.
     pub(super) fn exclude(&self, spent: Duration) {
         let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
-        clock.started = clock.started.checked_add(spent).map_or(clock.started, |later| later.min(Instant::now()));
+        let later = clock.started.checked_add(spent).map_or(clock.started, |later| later.min(Instant::now()));
+        let excluded = later.saturating_duration_since(clock.started);
+        clock.excluded += excluded;
+        clock.started = later;
     }
 
     /// Stores the requests and console errors of the pages for comparison with another run.
@@ -398,7 +409,9 @@ impl RunRecorder {
             }
         }
         let started_at = self.started_at();
-        let ended_at = started_at + chrono::TimeDelta::from_std(elapsed).unwrap_or_default();
+        // The end is that by the clock on the wall, so what happened before it happened during the run.
+        let lasted = elapsed + self.clock().excluded;
+        let ended_at = started_at + chrono::TimeDelta::from_std(lasted).unwrap_or_default();
         Outcome {
             run: self.run,
             seq: 0,

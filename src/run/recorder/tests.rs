@@ -57,6 +57,19 @@ fn told(outcome: &Outcome) -> (Verdict, Option<Reason>, Option<&str>, Option<usi
     (outcome.verdict, outcome.reason, outcome.message.as_deref(), outcome.failed_step)
 }
 
+/// What happens while a page is recorded for later comparisons happens during the run.
+#[test]
+fn excluded_time_is_before_the_end_and_not_in_the_duration() {
+    let record = record();
+    let since = Instant::now();
+    record.exclude(Duration::from_secs(1));
+    let least = chrono::TimeDelta::from_std(since.elapsed()).unwrap();
+    let outcome = record.finish();
+    let lasted = outcome.ended_at - outcome.started_at;
+    assert!(lasted >= least, "{lasted} {least}");
+    assert!(chrono::TimeDelta::from_std(outcome.duration).unwrap() < lasted);
+}
+
 #[test]
 fn missed_budgets_degrade_a_run_that_passed() {
     let record = record();
