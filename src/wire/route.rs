@@ -46,7 +46,7 @@ pub struct TlsOptions<'a> {
     pub config: Arc<ClientConfig>,
     /// Name that the certificate must be valid for (default: the host).
     pub name: Option<&'a str>,
-    /// Offered protocols.
+    /// Protocols to offer in the ALPN extension.
     pub offer: AlpnOffer,
 }
 
